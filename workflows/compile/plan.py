@@ -1,0 +1,171 @@
+"""The compiled form of a workflow: what the engine executes and the dry-run prints.
+
+A plan is a plain value, stored as JSON with the version of the definition; nothing of it is computed again at run
+time. Steps are numbered by `ordinal`, their index in a topological order, and all edges are pairs of ordinals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from workflows.model.policies import RetryPolicy, Tolerance
+from workflows.model.spec import ForEach, Json, ParamSpec, TriggerRule
+
+PLAN_FORMAT = 1
+"""Raised whenever a stored plan of an earlier release can no longer be read as it is."""
+
+
+class FragmentKind(StrEnum):
+    """Shape of the Celery canvas that a fragment becomes."""
+
+    SINGLE = "single"
+    CHAIN = "chain"
+    GROUP = "group"
+    CHORD = "chord"
+
+
+class ArrivesBy(StrEnum):
+    """Who delivers a step once its dependencies are done."""
+
+    CANVAS = "canvas"
+    SQL = "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A part of the graph that becomes one Celery canvas.
+
+    Attributes:
+        chains: Ordinals. One chain for SINGLE and CHAIN, several for GROUP (all heads have equal predecessors) and
+            for a CHORD's header (equal predecessors, and every tail feeds just `body`).
+        body: Ordinal of the chord's body; None for the other kinds.
+    """
+
+    index: int
+    kind: FragmentKind
+    chains: tuple[tuple[int, ...], ...]
+    body: int | None = None
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """The steps that become ready when the fragment is dispatched."""
+        return tuple(chain[0] for chain in self.chains)
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """All steps of the fragment."""
+        inner = tuple(ordinal for chain in self.chains for ordinal in chain)
+        return inner if self.body is None else (*inner, self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """One step, ready to run.
+
+    Attributes:
+        predecessors: Edges of the transitive reduction, ascending; their number is the initial `pending`.
+        successors: The same, outgoing.
+        arrives_by: CANVAS for every member of a fragment but its heads.
+        fragment: Index of its fragment.
+        off_canvas: Steps that its fragment would have delivered after it (the rest of its chain, the chord's body):
+            they arrive by SQL once this step leaves its canvas.
+        reads: Ids of the steps whose outputs its expressions read.
+    """
+
+    ordinal: int
+    id: str
+    uses: str
+    with_: Mapping[str, Json]
+    for_each: ForEach | None
+    retry: RetryPolicy
+    timeout_seconds: float | None
+    queue: str
+    run_if: TriggerRule
+    predecessors: tuple[int, ...]
+    successors: tuple[int, ...]
+    fragment: int
+    arrives_by: ArrivesBy
+    off_canvas: tuple[int, ...]
+    reads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled workflow.
+
+    Attributes:
+        gates: Edges between fragments, counted in SQL; edges within a fragment are the canvas's.
+        series_parallel: For the report only.
+    """
+
+    workflow: str
+    fingerprint: str
+    params: tuple[ParamSpec, ...]
+    steps: tuple[PlanStep, ...]
+    fragments: tuple[Fragment, ...]
+    gates: tuple[tuple[int, int], ...]
+    series_parallel: bool
+    outputs: Mapping[str, Json]
+    format: int = PLAN_FORMAT
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """All edges of the transitive reduction, sorted."""
+        return tuple((step.ordinal, after) for step in self.steps for after in step.successors)
+
+    def ordinal_of(self, step_id: str) -> int:
+        """The ordinal of a step id; KeyError when there is none."""
+        for step in self.steps:
+            if step.id == step_id:
+                return step.ordinal
+        raise KeyError(step_id)
+
+    def to_json(self) -> dict[str, Json]:
+        """A JSON value; `from_json` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """Read a stored plan back."""
+        return cls(
+            workflow=value["workflow"],
+            fingerprint=value["fingerprint"],
+            params=tuple(
+                ParamSpec(p["name"], p["schema"], p["required"], p["default"]) for p in value["params"]
+            ),
+            steps=tuple(_step_from_json(step) for step in value["steps"]),
+            fragments=tuple(
+                Fragment(f["index"], FragmentKind(f["kind"]), tuple(tuple(c) for c in f["chains"]), f["body"])
+                for f in value["fragments"]
+            ),
+            gates=tuple((a, b) for a, b in value["gates"]),
+            series_parallel=value["series_parallel"],
+            outputs=value["outputs"],
+            format=value["format"],
+        )
+
+
+def _step_from_json(value: Mapping[str, Any]) -> PlanStep:
+    retry = dict(value["retry"])
+    retry["only_for"], retry["never_for"] = tuple(retry["only_for"]), tuple(retry["never_for"])
+    for_each = value["for_each"]
+    return PlanStep(
+        ordinal=value["ordinal"],
+        id=value["id"],
+        uses=value["uses"],
+        with_=value["with_"],
+        for_each=for_each and ForEach(**{**for_each, "tolerate": Tolerance(**for_each["tolerate"])}),
+        retry=RetryPolicy(**retry),
+        timeout_seconds=value["timeout_seconds"],
+        queue=value["queue"],
+        run_if=TriggerRule(value["run_if"]),
+        predecessors=tuple(value["predecessors"]),
+        successors=tuple(value["successors"]),
+        fragment=value["fragment"],
+        arrives_by=ArrivesBy(value["arrives_by"]),
+        off_canvas=tuple(value["off_canvas"]),
+        reads=tuple(value["reads"]),
+    )

@@ -1,0 +1,11 @@
+"""Which names a definition may use."""
+
+from __future__ import annotations
+
+import re
+
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+"""Ids of workflows and steps, names of params and outputs, queues."""
+
+STEP_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
+"""Names that `uses:` takes."""

@@ -1,0 +1,131 @@
+"""What a workflow is: the immutable values that the parser builds and the compiler reads.
+
+Strings under `with`, `items`, `key` and `outputs` may hold `${{ ... }}`; they are kept as text here, checked by
+the parser, and evaluated when the step runs (`workflows.model.expressions`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from workflows.model.policies import RetryPolicy, Tolerance
+
+Json = Any
+"""A JSON value: None, bool, int, float, str, list of Json, dict of str to Json."""
+
+
+class TriggerRule(StrEnum):
+    """When a step may start, given how its dependencies ended (Airflow's words)."""
+
+    ALL_SUCCESS = "all_success"
+    ALL_DONE = "all_done"
+    ALL_FAILED = "all_failed"
+    ONE_SUCCESS = "one_success"
+    ONE_FAILED = "one_failed"
+    ONE_DONE = "one_done"
+    NONE_FAILED = "none_failed"
+    NONE_FAILED_MIN_ONE_SUCCESS = "none_failed_min_one_success"
+    NONE_SKIPPED = "none_skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where something stands in a file; both count from 1, 0 means unknown."""
+
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ParamSpec:
+    """One declared param.
+
+    Attributes:
+        schema: JSON-Schema words as written (`type`, `minLength`, `minimum`, `enum`, `items` ...), without `default`.
+        required: True when there is no default.
+        default: The default; None when required.
+    """
+
+    name: str
+    schema: Mapping[str, Json]
+    required: bool
+    default: Json = None
+    position: Position = field(default=Position(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ForEach:
+    """The map of a step: one call per item, or per `batch` items.
+
+    Attributes:
+        items: Expression text or a literal list.
+        key: Template that names a call (`${{ item }}` ...); None means its index.
+        batch: Items per call; None means one item per call, named `item` instead of `batch`.
+        max_parallel: Calls in progress at the same time; None means no limit.
+    """
+
+    items: Json
+    key: str | None = None
+    batch: int | None = None
+    max_parallel: int | None = None
+    tolerate: Tolerance = Tolerance()
+
+
+@dataclass(frozen=True, slots=True)
+class StepSpec:
+    """A vertex of the graph as written, defaults merged in.
+
+    Attributes:
+        uses: Name of the registered step.
+        needs: Declared dependencies and those that its expressions imply (`steps.NAME...`), sorted, without doubles.
+        with_: Input of the step; strings may hold expressions.
+        timeout_seconds: None means no limit.
+    """
+
+    id: str
+    uses: str
+    needs: tuple[str, ...] = ()
+    with_: Mapping[str, Json] = field(default_factory=dict)
+    for_each: ForEach | None = None
+    retry: RetryPolicy = RetryPolicy()
+    timeout_seconds: float | None = None
+    queue: str = "processing"
+    run_if: TriggerRule = TriggerRule.ALL_SUCCESS
+    position: Position = field(default=Position(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A checked definition. Steps stand in the order of the file."""
+
+    id: str
+    steps: tuple[StepSpec, ...]
+    description: str = ""
+    params: tuple[ParamSpec, ...] = ()
+    outputs: Mapping[str, Json] = field(default_factory=dict)
+
+    def step(self, step_id: str) -> StepSpec:
+        """The step of that id; KeyError when there is none."""
+        for step in self.steps:
+            if step.id == step_id:
+                return step
+        raise KeyError(step_id)
+
+    def canonical(self) -> dict[str, Json]:
+        """A JSON value that is equal for definitions that mean the same: no positions, no order of steps or params."""
+        value = asdict(self)
+        for part in (*value["steps"], *value["params"]):
+            part.pop("position")
+        value["steps"] = sorted(value["steps"], key=lambda step: str(step["id"]))
+        value["params"] = sorted(value["params"], key=lambda param: str(param["name"]))
+        return value
+
+    def fingerprint(self) -> str:
+        """Hash of the canonical form, 64 hex digits (SHA-256)."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,137 @@
+"""Settings of a process, read from the environment once, at the border.
+
+The `CELERY_*` and `REDIS_*` variables are those of the first system, with its defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+from workflows.model.errors import CeleriacError
+
+HOME_VARIABLE = "CELERIAC_HOME"
+
+
+class SettingsError(CeleriacError):
+    """An environment variable has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings; `Config.from_env()` reads them. `env` holds the variables as they were."""
+
+    env: Mapping[str, str]
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Config:
+        """Read the settings; `env` replaces the process's own environment."""
+        return cls(dict(os.environ if env is None else env))
+
+    # Places
+
+    @cached_property
+    def home(self) -> Path:
+        """Where the state of this installation lies (database, socket, logs, papers)."""
+        return Path(self.env.get(HOME_VARIABLE) or ".celeriac").expanduser().absolute()
+
+    @cached_property
+    def database_url(self) -> str:
+        """SQLAlchemy URL; SQLite in the home by default."""
+        url = self.env.get("DATABASE_URL") or f"sqlite:///{self.home / 'celeriac.db'}"
+        for prefix in ("postgres://", "postgresql://"):
+            if url.startswith(prefix):
+                return "postgresql+psycopg://" + url.removeprefix(prefix)
+        return url
+
+    @property
+    def step_modules(self) -> tuple[str, ...]:
+        """Modules that register steps, comma separated in `CELERIAC_STEP_MODULES`."""
+        names = self.env.get("CELERIAC_STEP_MODULES", "").split(",")
+        return tuple(name.strip() for name in names if name.strip())
+
+    # Broker
+
+    @property
+    def has_explicit_broker(self) -> bool:
+        """Whether the user named a broker; otherwise the embedded one of the home serves."""
+        return any(self.env.get(name) for name in ("CELERY_BROKER_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"))
+
+    @property
+    def redis_url(self) -> str:
+        """`redis://` URL derived from REDIS_HOST, REDIS_PORT, REDIS_DB and REDIS_PASSWORD."""
+        password = self.env.get("REDIS_PASSWORD", "")
+        secret = f":{quote(password, safe='')}@" if password else ""
+        host = self.env.get("REDIS_HOST") or "localhost"
+        return f"redis://{secret}{host}:{self.integer('REDIS_PORT', 6379)}/{self.integer('REDIS_DB', 0)}"
+
+    @property
+    def broker_url(self) -> str:
+        """CELERY_BROKER_URL, else derived from the Redis variables."""
+        return self.env.get("CELERY_BROKER_URL") or self.redis_url
+
+    @property
+    def result_backend(self) -> str:
+        """CELERY_RESULT_BACKEND, else the broker when it is a Redis, else the derived Redis URL."""
+        explicit = self.env.get("CELERY_RESULT_BACKEND")
+        if explicit:
+            return explicit
+        return self.broker_url if self.broker_url.startswith(("redis", "cache+memory")) else self.redis_url
+
+    # Engine
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a claim lives without being renewed."""
+        return self.number("CELERIAC_LEASE_SECONDS", 15.0)
+
+    @property
+    def redispatch_seconds(self) -> float:
+        """How long a ready step may go unclaimed before the reconciler looks at it."""
+        return self.number("CELERIAC_REDISPATCH_SECONDS", 10.0)
+
+    @property
+    def max_crashes(self) -> int:
+        """How many times a step may take its worker process down before it is a failure (`worker lost`)."""
+        return self.integer("CELERIAC_MAX_CRASHES", 5)
+
+    # Reading
+
+    def text(self, name: str, default: str) -> str:
+        """A variable as it is; empty counts as unset."""
+        return self.env.get(name) or default
+
+    def integer(self, name: str, default: int) -> int:
+        """A variable as a whole number."""
+        value = self.env.get(name)
+        if not value:
+            return default
+        try:
+            return int(value)
+        except ValueError:
+            raise SettingsError(f"{name}={value!r} is no whole number", f"unset it or use e.g. {name}={default}") from None
+
+    def number(self, name: str, default: float) -> float:
+        """A variable as a number."""
+        value = self.env.get(name)
+        if not value:
+            return default
+        try:
+            return float(value)
+        except ValueError:
+            raise SettingsError(f"{name}={value!r} is no number", f"unset it or use e.g. {name}={default}") from None
+
+    def boolean(self, name: str, default: bool) -> bool:
+        """A variable as true or false (also 1/0, yes/no, on/off)."""
+        value = (self.env.get(name) or "").strip().lower()
+        if not value:
+            return default
+        if value in {"1", "true", "yes", "on"}:
+            return True
+        if value in {"0", "false", "no", "off"}:
+            return False
+        raise SettingsError(f"{name}={value!r} is neither true nor false", f"use {name}=true or {name}=false")

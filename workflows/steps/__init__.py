@@ -1,0 +1,35 @@
+"""The step SDK: what a module of steps imports.
+
+    from workflows.steps import StepContext, step
+
+    @step("ledger.nap")
+    def nap(inp: Nap, ctx: StepContext) -> Done: ...
+"""
+
+from workflows.model.errors import (
+    AuthenticationError,
+    PermanentError,
+    StepCancelledError,
+    StepError,
+    StepTimeoutError,
+    TransientError,
+    ValidationError,
+)
+from workflows.steps.context import StepContext
+from workflows.steps.registry import StepDefinition, StepRegistry, load_steps, registry, step
+
+__all__ = [
+    "AuthenticationError",
+    "PermanentError",
+    "StepCancelledError",
+    "StepContext",
+    "StepDefinition",
+    "StepError",
+    "StepRegistry",
+    "StepTimeoutError",
+    "TransientError",
+    "ValidationError",
+    "load_steps",
+    "registry",
+    "step",
+]

@@ -1,0 +1,54 @@
+"""What a running step may ask of the engine."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class StepContext(Protocol):
+    """Handed to every step as its second argument.
+
+    Attributes:
+        run_id: Public id of the run.
+        step_id: Id of the step within its workflow.
+        item_key: Key of the call within a map; None for a step without `for_each`.
+        attempt: Number of this try, from 1; a try that a crash ended counts.
+        idempotency_key: `run_id/step_id[/item]`: the same for every try, so that a remote side can refuse doubles.
+        log: Logger whose records are kept with the run (`celeriac logs`).
+    """
+
+    run_id: str
+    step_id: str
+    item_key: str | None
+    attempt: int
+    idempotency_key: str
+    log: logging.LoggerAdapter[logging.Logger]
+
+    def progress(self, done: int, total: int) -> None:
+        """Say how far this step is, in units of the step's own; written at most once a second."""
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raise `StepCancelledError` when the run has been cancelled; asks the database at most once a second."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """The transaction that completes this step (or this call of a map): what is written in it is committed with the result.
+
+        Enter it last and keep it short; only SQL inside. It refuses to open when another worker has taken the step over.
+        May be entered once; the step must return right after it.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection for reading, outside of the completing transaction."""
+        ...
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """A transaction of its own, committed at exit: for idempotent writes before the step is complete."""
+        ...
