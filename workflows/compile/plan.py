@@ -133,9 +133,7 @@ class Plan:
         return cls(
             workflow=value["workflow"],
             fingerprint=value["fingerprint"],
-            params=tuple(
-                ParamSpec(p["name"], p["schema"], p["required"], p["default"]) for p in value["params"]
-            ),
+            params=tuple(ParamSpec(p["name"], p["schema"], p["required"], p["default"]) for p in value["params"]),
             steps=tuple(_step_from_json(step) for step in value["steps"]),
             fragments=tuple(
                 Fragment(f["index"], FragmentKind(f["kind"]), tuple(tuple(c) for c in f["chains"]), f["body"])
