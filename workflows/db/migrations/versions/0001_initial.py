@@ -1,0 +1,247 @@
+"""The engine's tables as first released."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "attempts",
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("item_index", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("via", sa.Text(), nullable=False),
+        sa.Column("node", sa.Text(), nullable=True),
+        sa.Column("pid", sa.Integer(), nullable=True),
+        sa.Column("started_at", sa.Double(), nullable=True),
+        sa.Column("finished_at", sa.Double(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("run_pk", "ordinal", "part", "item_index", "generation", "number", name="pk_attempts"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "item_runs",
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("item_index", sa.Integer(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("item", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), server_default="PENDING", nullable=False),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("not_before", sa.Double(), nullable=True),
+        sa.Column("started_at", sa.Double(), nullable=True),
+        sa.Column("finished_at", sa.Double(), nullable=True),
+        sa.Column("output", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("run_pk", "ordinal", "item_index", name="pk_item_runs"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_item_runs_waiting",
+        "item_runs",
+        ["run_pk", "ordinal", "not_before"],
+        unique=False,
+        sqlite_where=sa.text("status = 'RETRY'"),
+        postgresql_where=sa.text("status = 'RETRY'"),
+    )
+    op.create_table(
+        "leader_leases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("lease_until", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_leader_leases"),
+    )
+    op.create_table(
+        "run_events",
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=True),
+        sa.Column("part", sa.Integer(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("run_pk", "seq", name="pk_run_events"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "workers",
+        sa.Column("node", sa.Text(), nullable=False),
+        sa.Column("hostname", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("queues", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.Double(), nullable=False),
+        sa.Column("seen_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("node", name="pk_workers"),
+    )
+    op.create_table(
+        "workflow_versions",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("workflow_id", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("plan", sa.Text(), nullable=False),
+        sa.Column("step_count", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_workflow_versions"),
+        sa.UniqueConstraint("workflow_id", "fingerprint", name="uq_workflow_versions_workflow_id_fingerprint"),
+    )
+    op.create_table(
+        "job_runs",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("task_id", sa.Text(), nullable=False),
+        sa.Column("workflow_id", sa.Text(), nullable=False),
+        sa.Column("version_id", KEY, nullable=False),
+        sa.Column("status", sa.Text(), server_default="PENDING", nullable=False),
+        sa.Column("generation", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("params", sa.Text(), nullable=False),
+        sa.Column("user_params", sa.Text(), nullable=True),
+        sa.Column("manual_trigger", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("progress_percentage", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("progress_done", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("current_step", sa.Text(), nullable=True),
+        sa.Column("steps_total", sa.Integer(), nullable=False),
+        sa.Column("steps_open", sa.Integer(), nullable=False),
+        sa.Column("steps_failed", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("event_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("redispatches", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("started_at", sa.Double(), nullable=True),
+        sa.Column("finished_at", sa.Double(), nullable=True),
+        sa.Column("next_dispatch_at", sa.Double(), nullable=True),
+        sa.Column("dispatch_wait_seconds", sa.Double(), server_default=sa.text("10"), nullable=False),
+        sa.Column("outputs", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["version_id"], ["workflow_versions.id"], name="fk_job_runs_version_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_job_runs"),
+        sa.UniqueConstraint("idempotency_key", name="uq_job_runs_idempotency_key"),
+        sa.UniqueConstraint("task_id", name="uq_job_runs_task_id"),
+    )
+    op.create_index("ix_job_runs_created_at", "job_runs", ["created_at"], unique=False)
+    op.create_index(
+        "ix_job_runs_undispatched",
+        "job_runs",
+        ["next_dispatch_at"],
+        unique=False,
+        sqlite_where=sa.text("status = 'PENDING'"),
+        postgresql_where=sa.text("status = 'PENDING'"),
+    )
+    op.create_table(
+        "plan_steps",
+        sa.Column("version_id", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("step_id", sa.Text(), nullable=False),
+        sa.Column("pending", sa.Integer(), nullable=False),
+        sa.Column("arrives_by", sa.Text(), nullable=False),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"], ["workflow_versions.id"], name="fk_plan_steps_version_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("version_id", "ordinal", name="pk_plan_steps"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "log_lines",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=True),
+        sa.Column("item_key", sa.Text(), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("level", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_pk"], ["job_runs.id"], name="fk_log_lines_run_pk", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name="pk_log_lines"),
+    )
+    op.create_index("ix_log_lines_run_pk_id", "log_lines", ["run_pk", "id"], unique=False)
+    op.create_table(
+        "payloads",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["run_pk"], ["job_runs.id"], name="fk_payloads_run_pk", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name="pk_payloads"),
+    )
+    op.create_index("ix_payloads_run_pk", "payloads", ["run_pk"], unique=False)
+    op.create_table(
+        "step_runs",
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("step_id", sa.Text(), nullable=False),
+        sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), server_default="PENDING", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("pending", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("arrives_by", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        sa.Column("token", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("crashes", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("redispatches", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("lease_node", sa.Text(), nullable=True),
+        sa.Column("lease_pid", sa.Integer(), nullable=True),
+        sa.Column("lease_until", sa.Double(), nullable=True),
+        sa.Column("deadline_at", sa.Double(), nullable=True),
+        sa.Column("not_before", sa.Double(), nullable=True),
+        sa.Column("ready_at", sa.Double(), nullable=True),
+        sa.Column("next_dispatch_at", sa.Double(), nullable=True),
+        sa.Column("dispatch_wait_seconds", sa.Double(), server_default=sa.text("10"), nullable=False),
+        sa.Column("parked_since", sa.Double(), nullable=True),
+        sa.Column("started_at", sa.Double(), nullable=True),
+        sa.Column("finished_at", sa.Double(), nullable=True),
+        sa.Column("progress_done", sa.Double(), nullable=True),
+        sa.Column("output", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("items_total", sa.Integer(), nullable=True),
+        sa.Column("items_inserted", sa.Integer(), nullable=True),
+        sa.Column("items_cursor", sa.Integer(), nullable=True),
+        sa.Column("items_success", sa.Integer(), nullable=True),
+        sa.Column("items_failure", sa.Integer(), nullable=True),
+        sa.Column("items_seconds", sa.Double(), nullable=True),
+        sa.Column("parts", sa.Integer(), nullable=True),
+        sa.Column("parts_open", sa.Integer(), nullable=True),
+        sa.Column("item_from", sa.Integer(), nullable=True),
+        sa.Column("item_to", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["run_pk"], ["job_runs.id"], name="fk_step_runs_run_pk", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("run_pk", "ordinal", "part", name="pk_step_runs"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_step_runs_due",
+        "step_runs",
+        ["next_dispatch_at"],
+        unique=False,
+        sqlite_where=sa.text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
+        postgresql_where=sa.text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
+    )
+    op.create_index(
+        "ix_step_runs_leased",
+        "step_runs",
+        ["lease_node"],
+        unique=False,
+        sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
+        postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_step_runs_open_maps",
+        "step_runs",
+        ["next_dispatch_at"],
+        unique=False,
+        sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL"),
+        postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL"),
+    )

@@ -1,0 +1,270 @@
+"""Versions and runs: register, accept, materialise, advance, finish, cancel, delete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.compile.plan import Plan
+from workflows.db.database import Statement, Transaction
+
+STEP_PROGRESS = 1_000_000
+"""What one finished step adds to `job_runs.progress_done`; a map adds it call by call."""
+
+_FIND_VERSION = Statement(
+    "SELECT id FROM workflow_versions WHERE workflow_id = :workflow AND fingerprint = :fingerprint"
+)
+_ADD_VERSION = Statement("""
+    INSERT INTO workflow_versions (workflow_id, fingerprint, source, plan, step_count, created_at)
+    VALUES (:workflow, :fingerprint, :source, :plan, :steps, {now})
+    ON CONFLICT (workflow_id, fingerprint) DO NOTHING RETURNING id""")
+_ADD_PLAN_STEP = Statement("""
+    INSERT INTO plan_steps (version_id, ordinal, step_id, pending, arrives_by, queue)
+    VALUES (:version, :ordinal, :step, :pending, :arrives_by, :queue)""")
+_PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
+
+_ADD_RUN = Statement("""
+    INSERT INTO job_runs (task_id, workflow_id, version_id, params, user_params, manual_trigger, idempotency_key,
+        steps_total, steps_open, created_at, next_dispatch_at, dispatch_wait_seconds)
+    VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key, :steps, :steps, {now},
+        {now} + :redispatch, :redispatch)
+    ON CONFLICT (idempotency_key) DO NOTHING RETURNING id""")
+_BY_IDEMPOTENCY_KEY = Statement(
+    "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
+)
+
+_START = Statement("""
+    UPDATE job_runs SET status = 'PROGRESS', started_at = {now}, next_dispatch_at = NULL, event_seq = event_seq + 1
+    WHERE id = :run AND status = 'PENDING' RETURNING version_id, event_seq, started_at""")
+_MATERIALISE = Statement("""
+    INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, next_dispatch_at,
+        dispatch_wait_seconds)
+    SELECT CAST(:run AS bigint), ordinal, 0, step_id, queue, pending, arrives_by,
+        CASE WHEN pending = 0 THEN CAST(:now AS double precision) END,
+        CASE WHEN pending = 0 THEN CAST(:now AS double precision) + :redispatch END,
+        CAST(:redispatch AS double precision)
+    FROM plan_steps WHERE version_id = :version ORDER BY ordinal""")
+
+_ADVANCE = Statement("""
+    UPDATE job_runs SET steps_open = steps_open - :ended, steps_failed = steps_failed + :failed,
+        progress_done = progress_done + :progress, event_seq = event_seq + :events, current_step = :step,
+        progress_percentage = CASE WHEN steps_total = 0 THEN 0
+            ELSE (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint)) END
+    WHERE id = :run RETURNING steps_open, steps_failed, event_seq, cancel_requested""")
+_ADD_EVENT = Statement("""
+    INSERT INTO run_events (run_pk, seq, at, ordinal, part, status, detail)
+    VALUES (:run, :seq, :at, :ordinal, :part, :status, :detail)""")
+_FINISH = Statement("""
+    UPDATE job_runs SET status = :status, finished_at = {now}, outputs = :outputs, error = :error,
+        event_seq = event_seq + 1,
+        progress_percentage = CASE WHEN :status = 'SUCCESS' THEN 100 ELSE progress_percentage END
+    WHERE id = :run AND status IN ('PENDING', 'PROGRESS') RETURNING event_seq, finished_at""")
+_CONTEXT = Statement("""
+    SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at FROM job_runs
+    WHERE id = :run""")
+_CANCEL_REQUESTED = Statement("SELECT cancel_requested FROM job_runs WHERE id = :run")
+
+_ADD_LOG = Statement("""
+    INSERT INTO log_lines (run_pk, ordinal, item_key, attempt, at, level, message)
+    VALUES (:run, :ordinal, :item_key, :attempt, :at, :level, :message)""")
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the run's history: a unit (None: the run itself) came to `status`."""
+
+    ordinal: int | None
+    part: int | None
+    status: str
+    detail: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What an update of the run's counters answers."""
+
+    steps_open: int
+    steps_failed: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What never changes while a run's generation lasts, and what a worker needs of it."""
+
+    run_pk: int
+    run_id: str
+    workflow_id: str
+    version_id: int
+    params: dict[str, Any]
+    cancel_requested: bool
+    generation: int
+    started_at: float | None
+
+
+def register_version(tx: Transaction, plan: Plan, source: str) -> int:
+    """The key of this version; added with its plan when it is new. Equal definitions are one version."""
+    key = {"workflow": plan.workflow, "fingerprint": plan.fingerprint}
+    known = tx.row(_FIND_VERSION, key)
+    if known is not None:
+        return int(known[0])
+    text = json.dumps(plan.to_json(), separators=(",", ":"))
+    added = tx.row(_ADD_VERSION, {**key, "source": source, "plan": text, "steps": len(plan.steps)})
+    if added is None:
+        # Another process registered the same version between the two statements.
+        found = tx.row(_FIND_VERSION, key)
+        assert found is not None
+        return int(found[0])
+    version_id = int(added[0])
+    tx.many(
+        _ADD_PLAN_STEP,
+        [
+            {
+                "version": version_id,
+                "ordinal": step.ordinal,
+                "step": step.id,
+                "pending": len(step.predecessors),
+                "arrives_by": step.arrives_by.value,
+                "queue": step.queue,
+            }
+            for step in plan.steps
+        ],
+    )
+    return version_id
+
+
+def load_plan(tx: Transaction, version_id: int) -> Plan:
+    """The stored plan of a version; KeyError when there is none."""
+    row = tx.row(_PLAN, {"version": version_id})
+    if row is None:
+        raise KeyError(version_id)
+    return Plan.from_json(json.loads(row[0]))
+
+
+def add_run(
+    tx: Transaction,
+    *,
+    run_id: str,
+    plan: Plan,
+    version_id: int,
+    params: dict[str, Any],
+    user_params: dict[str, Any],
+    manual: bool,
+    idempotency_key: str | None,
+    redispatch_seconds: float,
+) -> int | None:
+    """Accept a run; its key, or None when the idempotency key is taken."""
+    row = tx.row(
+        _ADD_RUN,
+        {
+            "task_id": run_id,
+            "workflow": plan.workflow,
+            "version": version_id,
+            "params": json.dumps(params),
+            "user_params": json.dumps(user_params),
+            "manual": manual,
+            "idempotency_key": idempotency_key,
+            "steps": len(plan.steps),
+            "redispatch": redispatch_seconds,
+        },
+    )
+    return None if row is None else int(row[0])
+
+
+def by_idempotency_key(tx: Transaction, key: str) -> tuple[int, str, str, dict[str, Any]] | None:
+    """`(run_pk, run_id, workflow, params)` of the run accepted under this key."""
+    row = tx.row(_BY_IDEMPOTENCY_KEY, {"idempotency_key": key})
+    return None if row is None else (row[0], row[1], row[2], json.loads(row[3]))
+
+
+def start(tx: Transaction, run_pk: int, redispatch_seconds: float) -> int | None:
+    """PENDING to PROGRESS, and its steps become rows. Returns the version; None when it had started (or ended) already."""
+    row = tx.row(_START, {"run": run_pk})
+    if row is None:
+        return None
+    version_id, seq, now = row
+    tx.run(_MATERIALISE, {"run": run_pk, "version": version_id, "now": now, "redispatch": redispatch_seconds})
+    _write_events(tx, run_pk, seq, now, [Transition(None, None, "PROGRESS")])
+    return int(version_id)
+
+
+def advance(
+    tx: Transaction,
+    run_pk: int,
+    at: float,
+    transitions: list[Transition],
+    *,
+    step_id: str,
+    ended: int = 0,
+    failed: int = 0,
+    progress: int = 0,
+) -> Advance | None:
+    """Write the run's counters and history in one go: the last statements of a completion.
+
+    Args:
+        ended: Steps that came to a terminal state in this transaction; `failed` of them are FAILURE.
+        progress: Share of the work done, in `STEP_PROGRESS` a step.
+    """
+    row = tx.row(
+        _ADVANCE,
+        {
+            "run": run_pk,
+            "ended": ended,
+            "failed": failed,
+            "progress": progress,
+            "events": len(transitions),
+            "step": step_id,
+        },
+    )
+    if row is None:
+        return None
+    _write_events(tx, run_pk, row[2] - len(transitions) + 1, at, transitions)
+    return Advance(row[0], row[1], bool(row[3]))
+
+
+def finish(tx: Transaction, run_pk: int, status: str, outputs: str | None, error: str | None) -> bool:
+    """The run comes to a terminal state; False when it already was in one."""
+    row = tx.row(_FINISH, {"run": run_pk, "status": status, "outputs": outputs, "error": error})
+    if row is None:
+        return False
+    _write_events(tx, run_pk, row[0], row[1], [Transition(None, None, status)])
+    return True
+
+
+def load_context(tx: Transaction, run_pk: int) -> RunContext | None:
+    """What a worker needs to know of a run; None when it was deleted."""
+    row = tx.row(_CONTEXT, {"run": run_pk})
+    if row is None:
+        return None
+    return RunContext(run_pk, row[0], row[1], row[2], json.loads(row[3]), bool(row[4]), row[5], row[6])
+
+
+def is_cancel_requested(tx: Transaction, run_pk: int) -> bool:
+    """Whether the run was cancelled (or is gone)."""
+    row = tx.row(_CANCEL_REQUESTED, {"run": run_pk})
+    return row is None or bool(row[0])
+
+
+def add_logs(tx: Transaction, lines: list[dict[str, Any]]) -> None:
+    """Keep log lines: dicts with run, ordinal, item_key, attempt, at, level, message."""
+    tx.many(_ADD_LOG, lines)
+
+
+def _write_events(tx: Transaction, run_pk: int, first_seq: int, at: float, transitions: list[Transition]) -> None:
+    rows = [
+        {
+            "run": run_pk,
+            "seq": first_seq + index,
+            "at": at,
+            "ordinal": t.ordinal,
+            "part": t.part,
+            "status": t.status,
+            "detail": None if t.detail is None else json.dumps(t.detail),
+        }
+        for index, t in enumerate(transitions)
+    ]
+    if len(rows) == 1:
+        tx.run(_ADD_EVENT, rows[0])
+    else:
+        tx.many(_ADD_EVENT, rows)

@@ -1,0 +1,280 @@
+"""The engine's tables.
+
+Instants (`*_at`, `*_until`, `not_before`) are seconds since 1970 by the database's clock; JSON is text.
+`docs/adr/0001-shape-of-the-system.md` says why a unit of work is `(run_pk, ordinal, part)`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Key = BigInteger().with_variant(Integer, "sqlite")
+"""Integer key; SQLite numbers rows by itself only for INTEGER PRIMARY KEY."""
+
+
+def _counter(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, server_default=text("0"))
+
+
+workflow_versions = Table(
+    "workflow_versions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("workflow_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("step_count", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("workflow_id", "fingerprint"),
+)
+
+plan_steps = Table(
+    "plan_steps",
+    metadata,
+    Column(
+        "version_id",
+        Key,
+        ForeignKey("workflow_versions.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("ordinal", Integer, primary_key=True),
+    Column("step_id", Text, nullable=False),
+    Column("pending", Integer, nullable=False),
+    Column("arrives_by", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("task_id", Text, nullable=False, unique=True),
+    Column("workflow_id", Text, nullable=False),
+    Column("version_id", Key, ForeignKey("workflow_versions.id"), nullable=False),
+    Column("status", Text, nullable=False, server_default="PENDING"),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
+    Column("params", Text, nullable=False),
+    Column("user_params", Text),
+    Column("manual_trigger", Boolean, nullable=False, server_default=text("true")),
+    Column("idempotency_key", Text, unique=True),
+    Column("progress_percentage", Integer, nullable=False, server_default=text("0")),
+    Column("progress_done", BigInteger, nullable=False, server_default=text("0")),
+    Column("current_step", Text),
+    Column("steps_total", Integer, nullable=False),
+    Column("steps_open", Integer, nullable=False),
+    _counter("steps_failed"),
+    _counter("event_seq"),
+    _counter("redispatches"),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("next_dispatch_at", Double),
+    Column("dispatch_wait_seconds", Double, nullable=False, server_default=text("10")),
+    Column("outputs", Text),
+    Column("error", Text),
+    Index("ix_job_runs_created_at", "created_at"),
+    Index(
+        "ix_job_runs_undispatched",
+        "next_dispatch_at",
+        sqlite_where=text("status = 'PENDING'"),
+        postgresql_where=text("status = 'PENDING'"),
+    ),
+)
+
+step_runs = Table(
+    "step_runs",
+    metadata,
+    Column("run_pk", Key, ForeignKey("job_runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("step_id", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="PENDING"),
+    Column("reason", Text),
+    _counter("pending"),
+    Column("arrives_by", Text, nullable=False),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
+    _counter("token"),
+    _counter("failures"),
+    _counter("crashes"),
+    _counter("redispatches"),
+    Column("lease_node", Text),
+    Column("lease_pid", Integer),
+    Column("lease_until", Double),
+    Column("deadline_at", Double),
+    Column("not_before", Double),
+    Column("ready_at", Double),
+    Column("next_dispatch_at", Double),
+    Column("dispatch_wait_seconds", Double, nullable=False, server_default=text("10")),
+    Column("parked_since", Double),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("progress_done", Double),
+    Column("output", Text),
+    Column("error", Text),
+    # Of a map, in part 0: its calls and how far they are; in the other parts: the range of calls.
+    Column("items_total", Integer),
+    Column("items_inserted", Integer),
+    Column("items_cursor", Integer),
+    Column("items_success", Integer),
+    Column("items_failure", Integer),
+    Column("items_seconds", Double),
+    Column("parts", Integer),
+    Column("parts_open", Integer),
+    Column("item_from", Integer),
+    Column("item_to", Integer),
+    Index(
+        "ix_step_runs_leased",
+        "lease_node",
+        sqlite_where=text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
+        postgresql_where=text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
+    ),
+    Index(
+        "ix_step_runs_due",
+        "next_dispatch_at",
+        sqlite_where=text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
+        postgresql_where=text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
+    ),
+    Index(
+        "ix_step_runs_open_maps",
+        "next_dispatch_at",
+        sqlite_where=text("status = 'PROGRESS' AND lease_until IS NULL"),
+        postgresql_where=text("status = 'PROGRESS' AND lease_until IS NULL"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+# The tables below are written many rows at a time, always in a transaction that guards the step's own row; a foreign key
+# would check the same thing again for each of them. Whoever deletes a run deletes these first (`repository.delete_run`).
+
+item_runs = Table(
+    "item_runs",
+    metadata,
+    Column("run_pk", Key, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("item_index", Integer, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("item", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="PENDING"),
+    _counter("failures"),
+    _counter("crashes"),
+    Column("not_before", Double),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("output", Text),
+    Column("error", Text),
+    Index(
+        "ix_item_runs_waiting",
+        "run_pk",
+        "ordinal",
+        "not_before",
+        sqlite_where=text("status = 'RETRY'"),
+        postgresql_where=text("status = 'RETRY'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_pk", Key, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("item_index", Integer, primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("via", Text, nullable=False),
+    Column("node", Text),
+    Column("pid", Integer),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("error", Text),
+    sqlite_with_rowid=False,
+)
+
+payloads = Table(
+    "payloads",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column(
+        "run_pk",
+        Key,
+        ForeignKey("job_runs.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("content", Text, nullable=False),
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    Column("run_pk", Key, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("ordinal", Integer),
+    Column("part", Integer),
+    Column("status", Text, nullable=False),
+    Column("detail", Text),
+    sqlite_with_rowid=False,
+)
+
+log_lines = Table(
+    "log_lines",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_pk", Key, ForeignKey("job_runs.id", ondelete="CASCADE"), nullable=False),
+    Column("ordinal", Integer),
+    Column("item_key", Text),
+    Column("attempt", Integer),
+    Column("at", Double, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Index("ix_log_lines_run_pk_id", "run_pk", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("hostname", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("queues", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+leader_leases = Table(
+    "leader_leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("lease_until", Double, nullable=False),
+)
