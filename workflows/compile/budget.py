@@ -23,7 +23,7 @@ class MessageSize:
     """One message as the broker gets it.
 
     Attributes:
-        kind: What delivers it: `step`, `chain`, `group` or `chord`; `job` starts the run.
+        kind: `job` starts the run; `step`, `chain`, `group`, `chord header` and `chord body` deliver a step.
         ordinal: The step that it delivers; None for the job.
         bytes: Size of the whole envelope: headers, properties and encoded body.
     """

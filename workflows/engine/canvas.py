@@ -1,0 +1,127 @@
+"""Fragments of a plan as Celery signatures, and their way to the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from celery import Celery
+from celery.canvas import Signature, chain, chord, group
+from celery.canvas import _chain as chain_type
+from celery.utils import uuid
+from celery.utils.functional import regen
+from kombu import Producer
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from workflows.compile.plan import Fragment, FragmentKind, Plan
+from workflows.model.errors import BrokerUnavailableError
+
+STEP_TASK = "celeriac.step"
+"""Name of the task that runs a step: `celeriac.step(run_pk, ordinal[, part])`."""
+
+JOB_TASK = "execute_research_job"
+"""Name of the task that starts a run: `execute_research_job(run_pk)`."""
+
+
+def job_signature(app: Celery, run_pk: int, run_id: str) -> Signature:
+    """The message that starts a run; its id is the run's own, and it takes the route of its task."""
+    return Signature(JOB_TASK, args=(run_pk,), immutable=True, options={"task_id": run_id}, app=app)
+
+
+def step_signature(app: Celery, run_pk: int, ordinal: int, *, part: int = 0, queue: str) -> Signature:
+    """The message of one unit of work; immutable, so what ran before it adds nothing to its arguments."""
+    args = (run_pk, ordinal, part) if part else (run_pk, ordinal)
+    return Signature(STEP_TASK, args=args, immutable=True, options={"queue": queue}, app=app)
+
+
+def fragment_canvas(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) -> Signature:
+    """The canvas of a fragment: a signature, a chain, a group or a chord, each step on its own queue."""
+
+    def step(ordinal: int) -> Signature:
+        return step_signature(app, run_pk, ordinal, queue=plan.steps[ordinal].queue)
+
+    def stretch(ordinals: tuple[int, ...]) -> Signature:
+        return step(ordinals[0]) if len(ordinals) == 1 else chain([step(ordinal) for ordinal in ordinals], app=app)
+
+    chains = [stretch(ordinals) for ordinals in fragment.chains]
+    match fragment.kind:
+        case FragmentKind.SINGLE | FragmentKind.CHAIN:
+            return chains[0]
+        case FragmentKind.GROUP:
+            return group(chains, app=app)
+        case FragmentKind.CHORD:
+            if fragment.body is None:
+                raise ValueError(f"fragment {fragment.index} is a chord without a body")
+            # Written out, because Celery's own upgrade of `group | task` is slow.
+            return chord(group(chains, app=app), step(fragment.body), app=app)
+
+
+def publish_fragment(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) -> None:
+    """Publish the first messages of a fragment.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer; some of the messages may have been sent.
+    """
+    publish_steps(app, [fragment_canvas(app, plan, fragment, run_pk)])
+
+
+def publish_steps(app: Celery, signatures: Iterable[Signature]) -> None:
+    """Publish signatures, or whole canvases, over one connection.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer; some of the messages may have been sent.
+    """
+    with _broker_errors(), app.producer_or_acquire() as producer:
+        for signature in signatures:
+            send(app, signature, producer)
+
+
+def send(app: Celery, canvas: Signature, producer: Producer) -> None:
+    """Publish one canvas over an open producer; the messages are those that its own `apply_async` would make.
+
+    That method is not used for two reasons. A group's subscribes the publisher to the result of every member, twice
+    for a chord, and a process that lives long never gets rid of these subscriptions. A chain's takes another
+    connection than the one it is given.
+    """
+    if isinstance(canvas, chord):
+        body = canvas.body.clone()
+        body.freeze()
+        _send_members(app, canvas.tasks, producer, body)
+    elif isinstance(canvas, group):
+        _send_members(app, canvas.tasks, producer)
+    else:
+        single = canvas.clone()
+        single.freeze()
+        _send_frozen(single, producer)
+
+
+def _send_members(
+    app: Celery, signatures: Iterable[Signature], producer: Producer, body: Signature | None = None
+) -> None:
+    group_id = uuid()
+    members = [signature.clone() for signature in signatures]
+    results = [member.freeze(group_id=group_id, chord=body, group_index=i) for i, member in enumerate(members)]
+    if body is not None:
+        # Lazy, or else the Redis backend makes a GroupResult of them, which subscribes to each.
+        app.backend.apply_chord((group_id, regen(iter(results))), body)
+        app.backend.set_chord_size(group_id, len(members))
+    for member in members:
+        _send_frozen(member, producer)
+
+
+def _send_frozen(canvas: Signature, producer: Producer) -> None:
+    first, *rest = canvas.tasks if isinstance(canvas, chain_type) else [canvas]
+    # A worker takes the next task from the end.
+    first.apply_async(producer=producer, add_to_parent=False, chain=rest[::-1] or None)
+
+
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, RedisError, OSError) as error:
+        raise BrokerUnavailableError(
+            f"the message broker does not answer: {error}",
+            "start it, or correct CELERY_BROKER_URL; nothing is lost, what is recorded is sent again",
+        ) from error

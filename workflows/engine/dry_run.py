@@ -1,0 +1,41 @@
+"""The dry-run: compile a workflow and weigh its messages, without broker and database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from celery import Celery
+from celery.utils import uuid
+
+from workflows.compile import compile_workflow
+from workflows.compile.budget import MessageSize
+from workflows.compile.explain import explain
+from workflows.compile.plan import Plan
+from workflows.engine.canvas import fragment_canvas, job_signature
+from workflows.engine.measure import Origin, Scale
+from workflows.model.spec import Json, Workflow
+
+RUN_PK = 10**9
+"""Key of the run that is never made: as long as keys get in years of use."""
+
+
+def dry_run(app: Celery, workflow: Workflow, durations: Mapping[str, float] | None = None) -> dict[str, Json]:
+    """What a run of this workflow would send, as the JSON of `celeriac plan --json`; nothing is touched.
+
+    Raises:
+        GraphError: the steps do not form an acyclic graph.
+        BudgetError: the messages would be too large for the broker.
+    """
+    plan = compile_workflow(workflow)
+    return explain(plan, plan_messages(app, plan), durations)
+
+
+def plan_messages(app: Celery, plan: Plan, run_pk: int = RUN_PK) -> list[MessageSize]:
+    """Every message of an undisturbed run, as a Redis broker would get it; ranges of maps are left out."""
+    scale = Scale(app)
+    run_id = uuid()
+    messages = scale.weigh(job_signature(app, run_pk, run_id))
+    origin = Origin(uuid(), run_id)  # a fragment is published by the job or by a step that completes
+    for fragment in plan.fragments:
+        messages += scale.weigh(fragment_canvas(app, plan, fragment, run_pk), origin)
+    return messages
