@@ -1,0 +1,142 @@
+"""The research tables as first released, with full-text search over the entries."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+_SQLITE_FULL_TEXT = (
+    """
+    CREATE VIRTUAL TABLE entries_fts USING fts5(
+        title, text, content='entries', content_rowid='id', tokenize='porter unicode61 remove_diacritics 2'
+    )
+    """,
+    """
+    CREATE TRIGGER entries_fts_insert AFTER INSERT ON entries BEGIN
+        INSERT INTO entries_fts(rowid, title, text) VALUES (new.id, new.title, new.text);
+    END
+    """,
+    """
+    CREATE TRIGGER entries_fts_delete AFTER DELETE ON entries BEGIN
+        INSERT INTO entries_fts(entries_fts, rowid, title, text) VALUES ('delete', old.id, old.title, old.text);
+    END
+    """,
+    """
+    CREATE TRIGGER entries_fts_update AFTER UPDATE OF title, text ON entries BEGIN
+        INSERT INTO entries_fts(entries_fts, rowid, title, text) VALUES ('delete', old.id, old.title, old.text);
+        INSERT INTO entries_fts(rowid, title, text) VALUES (new.id, new.title, new.text);
+    END
+    """,
+)
+
+_POSTGRESQL_FULL_TEXT = (
+    """
+    ALTER TABLE entries ADD COLUMN document tsvector NOT NULL
+        GENERATED ALWAYS AS (to_tsvector('english', title || ' ' || text)) STORED
+    """,
+    "CREATE INDEX ix_entries_document ON entries USING gin (document)",
+)
+
+
+def upgrade() -> None:
+    """Create the tables, then what this database searches text with."""
+    op.create_table(
+        "papers",
+        sa.Column("id", sa.Text(), nullable=False, comment="hash of source, origin and external id"),
+        sa.Column("source", sa.Text(), nullable=False, comment="which kind of source: local"),
+        sa.Column("origin", sa.Text(), nullable=False, comment="where within the source: the folder"),
+        sa.Column("external_id", sa.Text(), nullable=False, comment="the id that the source gives, unchanged"),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column(
+            "abstract",
+            sa.Text(),
+            nullable=False,
+            comment="text of the record; the fallback when a PDF is unreadable",
+        ),
+        sa.Column("authors", sa.Text(), nullable=False, comment="JSON list of names"),
+        sa.Column("year", sa.Integer()),
+        sa.Column("doi", sa.Text()),
+        sa.Column("url", sa.Text()),
+        sa.Column("pdf_path", sa.Text(), comment="absolute path of the PDF, where there is one"),
+        sa.Column("content_hash", sa.Text(), nullable=False, comment="of all that the source gave, PDF included"),
+        sa.Column(
+            "processed_key", sa.Text(), comment="content and chunker that the chunks were made from; null: not yet"
+        ),
+        sa.Column("quarantine_reason", sa.Text(), comment="why the paper, or its PDF, was set aside"),
+        sa.Column(
+            "updated_at", sa.Double(), nullable=False, comment="seconds since 1970: when its content last changed"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_papers"),
+        sa.UniqueConstraint("source", "origin", "external_id", name="uq_papers_source_origin_external_id"),
+    )
+    op.create_table(
+        "chunks",
+        sa.Column("id", sa.Text(), nullable=False, comment="hash of paper, text, chunker and tokenizer"),
+        sa.Column("paper_id", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False, comment="place within the paper, from 0"),
+        sa.Column(
+            "heading",
+            sa.Text(),
+            nullable=False,
+            comment="the title as the model gets it before the text; may be empty",
+        ),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("section", sa.Text(), nullable=False),
+        sa.Column("page", sa.Integer(), comment="page on which it starts, from 1; null: not from a PDF"),
+        sa.Column("char_start", sa.Integer(), nullable=False, comment="offset within the paper's cleaned text"),
+        sa.Column("char_end", sa.Integer(), nullable=False),
+        sa.Column(
+            "tokens",
+            sa.Integer(),
+            nullable=False,
+            comment="of heading and text as the model takes them, specials included",
+        ),
+        sa.Column("text_hash", sa.Text(), nullable=False, comment="of heading and text: the key of its embedding"),
+        sa.PrimaryKeyConstraint("id", name="pk_chunks"),
+        sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_chunks_paper_id", ondelete="CASCADE"),
+    )
+    op.create_index("ix_chunks_paper_id_position", "chunks", ["paper_id", "position"])
+    op.create_table(
+        "embeddings",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("text_hash", sa.Text(), nullable=False),
+        sa.Column("dimension", sa.Integer(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False, comment="float32, little-endian, of length 1"),
+        sa.PrimaryKeyConstraint("model", "revision", "text_hash", name="pk_embeddings"),
+    )
+    op.create_table(
+        "entries",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("chunk_id", sa.Text(), nullable=False),
+        sa.Column("paper_id", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("section", sa.Text(), nullable=False),
+        sa.Column("page", sa.Integer()),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("dimension", sa.Integer(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_entries"),
+        sa.UniqueConstraint("collection", "chunk_id", name="uq_entries_collection_chunk_id"),
+        sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_entries_paper_id", ondelete="CASCADE"),
+    )
+    op.create_index("ix_entries_collection_paper_id", "entries", ["collection", "paper_id"])
+    op.create_index("ix_entries_paper_id", "entries", ["paper_id"])
+    sqlite = op.get_context().dialect.name == "sqlite"
+    for statement in _SQLITE_FULL_TEXT if sqlite else _POSTGRESQL_FULL_TEXT:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Drop everything; full-text tables and indexes go with the entries."""
+    if op.get_context().dialect.name == "sqlite":
+        op.execute("DROP TABLE entries_fts")
+    for table in ("entries", "embeddings", "chunks", "papers"):
+        op.drop_table(table)

@@ -1,0 +1,182 @@
+"""Papers and their chunks in the database. Every function works in the transaction that it is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+from pipeline import ids
+from pipeline.sources.record import Record
+from pipeline.tables import chunks, embeddings, insert, now, papers, slices
+from pipeline.text.chunking import Chunk, embedded_text
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A paper as `process_papers` needs it."""
+
+    id: str
+    title: str
+    abstract: str
+    pdf_path: str | None
+    content_hash: str
+    processed_key: str | None
+    quarantine_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a fetch changed. `paper_ids` are those of all its records, in their order."""
+
+    paper_ids: tuple[str, ...]
+    new: int
+    updated: int
+    unchanged: int
+
+
+def save_records(connection: Connection, source: str, origin: str, records: Sequence[Record]) -> Fetched:
+    """Insert new papers, update changed ones, leave equal ones alone.
+
+    Records that could not be read are kept as papers with a reason; those of earlier fetches are forgotten once the
+    source no longer gives them.
+    """
+    by_id = {ids.paper_id(source, origin, record.external_id): record for record in records}
+    known: dict[str, tuple[str, str | None]] = {}
+    for some in slices(list(by_id)):
+        rows = connection.execute(
+            select(papers.c.id, papers.c.content_hash, papers.c.pdf_path).where(papers.c.id.in_(some))
+        )
+        known.update({row.id: (row.content_hash, row.pdf_path) for row in rows})
+    new: list[str] = []
+    updated: list[str] = []
+    for paper, record in by_id.items():
+        if paper not in known:
+            new.append(paper)
+        elif known[paper][0] != record.content_hash():
+            updated.append(paper)
+        elif known[paper][1] != _path(record):
+            # The folder is the same but spelled otherwise, or the installation moved: equal content in another place.
+            connection.execute(update(papers).where(papers.c.id == paper).values(pdf_path=_path(record)))
+    for some in slices([*new, *updated]):
+        statement = insert(connection, papers).values(updated_at=now(connection))
+        changed = {name: statement.excluded[name] for name in _CHANGING}
+        statement = statement.on_conflict_do_update(index_elements=["id"], set_={**changed, "processed_key": None})
+        connection.execute(statement, [_row(paper, source, origin, by_id[paper]) for paper in some])
+    _forget_faulty(connection, source, origin, by_id)
+    return Fetched(tuple(by_id), len(new), len(updated), len(by_id) - len(new) - len(updated))
+
+
+def load_paper(connection: Connection, paper_id: str) -> Paper | None:
+    """The paper of that id."""
+    row = connection.execute(select(*(papers.c[name] for name in Paper.__slots__)).where(papers.c.id == paper_id)).first()
+    return Paper(*row) if row is not None else None
+
+
+def replace_chunks(
+    connection: Connection, paper: Paper, new: Sequence[Chunk], processed_key: str
+) -> None:
+    """Make `new` the paper's only chunks, and note what they were made from and what reading brought to light."""
+    # The paper's row first: its lock makes two runs that process the same paper take turns.
+    connection.execute(
+        update(papers)
+        .where(papers.c.id == paper.id)
+        .values(processed_key=processed_key, title=paper.title, quarantine_reason=paper.quarantine_reason)
+    )
+    connection.execute(delete(chunks).where(chunks.c.paper_id == paper.id))
+    if new:
+        connection.execute(
+            chunks.insert(),
+            [
+                {
+                    "id": chunk.id,
+                    "paper_id": paper.id,
+                    "position": chunk.position,
+                    "heading": chunk.heading,
+                    "text": chunk.text,
+                    "section": chunk.section,
+                    "page": chunk.page,
+                    "char_start": chunk.char_start,
+                    "char_end": chunk.char_end,
+                    "tokens": chunk.tokens,
+                    "text_hash": ids.digest(embedded_text(chunk.heading, chunk.text)),
+                }
+                for chunk in new
+            ],
+        )
+
+
+def chunk_ids(connection: Connection, paper_id: str) -> list[str]:
+    """Ids of a paper's chunks, in order."""
+    query = select(chunks.c.id).where(chunks.c.paper_id == paper_id).order_by(chunks.c.position)
+    return list(connection.execute(query).scalars())
+
+
+def chunks_without_vector(connection: Connection, paper_id: str, model: str, revision: str) -> list[str]:
+    """Ids of those of a paper's chunks whose text this model has not embedded yet, in order."""
+    query = (
+        select(chunks.c.id)
+        .outerjoin(
+            embeddings,
+            (embeddings.c.model == model)
+            & (embeddings.c.revision == revision)
+            & (embeddings.c.text_hash == chunks.c.text_hash),
+        )
+        .where(chunks.c.paper_id == paper_id, embeddings.c.text_hash.is_(None))
+        .order_by(chunks.c.position)
+    )
+    return list(connection.execute(query).scalars())
+
+
+_CHANGING = (
+    "title",
+    "abstract",
+    "authors",
+    "year",
+    "doi",
+    "url",
+    "pdf_path",
+    "content_hash",
+    "quarantine_reason",
+    "updated_at",
+)
+
+
+def _row(paper: str, source: str, origin: str, record: Record) -> dict[str, Any]:
+    return {
+        "id": paper,
+        "source": source,
+        "origin": origin,
+        "external_id": record.external_id,
+        "title": record.title,
+        "abstract": record.text,
+        "authors": json.dumps(record.authors, ensure_ascii=False),
+        "year": record.year,
+        "doi": record.doi,
+        "url": record.url,
+        "pdf_path": _path(record),
+        "content_hash": record.content_hash(),
+        "quarantine_reason": record.fault,
+    }
+
+
+def _path(record: Record) -> str | None:
+    return str(record.pdf) if record.pdf is not None else None
+
+
+def _forget_faulty(connection: Connection, source: str, origin: str, seen: dict[str, Record]) -> None:
+    """Drop what stands for lines that could not be read and are gone or mended now: rows without any content."""
+    query = select(papers.c.id).where(
+        papers.c.source == source,
+        papers.c.origin == origin,
+        papers.c.quarantine_reason.is_not(None),
+        papers.c.title == "",
+        papers.c.abstract == "",
+        papers.c.pdf_path.is_(None),
+    )
+    gone = [paper for paper in connection.execute(query).scalars() if paper not in seen]
+    for some in slices(gone):
+        connection.execute(delete(papers).where(papers.c.id.in_(some)))

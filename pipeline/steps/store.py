@@ -1,0 +1,60 @@
+"""`uses: store`: make embedded papers searchable in a collection."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline import vectors
+from pipeline.embedding import bundled_model
+from workflows.steps import StepContext, step
+
+
+class StoreInput(BaseModel):
+    """Papers, by the ids that `fetch` gave, and the collection that a search will name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    papers: list[str]
+    collection: str = Field("papers", min_length=1, max_length=100)
+    force: bool = Field(False, description="Write entries that are right already once more.")
+
+
+class StoreOutput(BaseModel):
+    """What the collection holds of these papers now. `count = new + unchanged`; all numbers are of chunks with a vector."""
+
+    collection: str
+    count: int = Field(description="Entries of these papers in the collection.")
+    new: int
+    unchanged: int
+    removed: int = Field(description="Entries of text that these papers no longer have.")
+    missing: int = Field(description="Chunks that have no vector, because a call of 'embed' failed.")
+    collection_papers: int = Field(description="Papers in the whole collection.")
+    collection_count: int = Field(description="Entries in the whole collection.")
+
+
+@step("store")
+def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
+    """Bring the entries of each paper up to its chunks, one transaction a paper; a second time nothing is written."""
+    model = bundled_model()
+    with ctx.read() as connection:
+        stale, total = vectors.papers_to_store(connection, inp.collection, model, inp.papers)
+        if inp.force:
+            stale, total = list(inp.papers), vectors.Changes()
+    for done, paper in enumerate(stale, start=1):
+        ctx.check_cancelled()
+        with ctx.write() as connection:
+            total += vectors.store_paper(connection, inp.collection, model, paper, force=inp.force)
+        ctx.progress(done, len(stale))
+    with ctx.read() as connection:
+        missing = vectors.count_unembedded(connection, model, inp.papers)
+        papers_in_it, entries_in_it = vectors.count_entries(connection, inp.collection)
+    return StoreOutput(
+        collection=inp.collection,
+        count=total.new + total.unchanged,
+        new=total.new,
+        unchanged=total.unchanged,
+        removed=total.removed,
+        missing=missing,
+        collection_papers=papers_in_it,
+        collection_count=entries_in_it,
+    )

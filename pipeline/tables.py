@@ -1,0 +1,126 @@
+"""The research tables.
+
+`papers` holds what was fetched, `chunks` the pieces of its text, `embeddings` one vector per text and model (a cache),
+`entries` what a search sees: a chunk with its vector in a named collection. An entry is a copy on purpose: a paper stays
+searchable as it was until `store` replaces its entries in one transaction (`docs/adr/0003-research-store.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+papers = Table(
+    "papers",
+    metadata,
+    Column("id", Text, primary_key=True, comment="hash of source, origin and external id"),
+    Column("source", Text, nullable=False, comment="which kind of source: local"),
+    Column("origin", Text, nullable=False, comment="where within the source: the folder"),
+    Column("external_id", Text, nullable=False, comment="the id that the source gives, unchanged"),
+    Column("title", Text, nullable=False),
+    Column("abstract", Text, nullable=False, comment="text of the record; the fallback when a PDF is unreadable"),
+    Column("authors", Text, nullable=False, comment="JSON list of names"),
+    Column("year", Integer),
+    Column("doi", Text),
+    Column("url", Text),
+    Column("pdf_path", Text, comment="absolute path of the PDF, where there is one"),
+    Column("content_hash", Text, nullable=False, comment="of all that the source gave, PDF included"),
+    Column("processed_key", Text, comment="content and chunker that the chunks were made from; null: not yet"),
+    Column("quarantine_reason", Text, comment="why the paper, or its PDF, was set aside"),
+    Column("updated_at", Double, nullable=False, comment="seconds since 1970: when its content last changed"),
+    UniqueConstraint("source", "origin", "external_id"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", Text, primary_key=True, comment="hash of paper, text, chunker and tokenizer"),
+    Column("paper_id", Text, ForeignKey("papers.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False, comment="place within the paper, from 0"),
+    Column("heading", Text, nullable=False, comment="the title as the model gets it before the text; may be empty"),
+    Column("text", Text, nullable=False),
+    Column("section", Text, nullable=False),
+    Column("page", Integer, comment="page on which it starts, from 1; null: not from a PDF"),
+    Column("char_start", Integer, nullable=False, comment="offset within the paper's cleaned text"),
+    Column("char_end", Integer, nullable=False),
+    Column("tokens", Integer, nullable=False, comment="of heading and text as the model takes them, specials included"),
+    Column("text_hash", Text, nullable=False, comment="of heading and text: the key of its embedding"),
+    Index("ix_chunks_paper_id_position", "paper_id", "position"),
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("revision", Text, primary_key=True),
+    Column("text_hash", Text, primary_key=True),
+    Column("dimension", Integer, nullable=False),
+    Column("vector", LargeBinary, nullable=False, comment="float32, little-endian, of length 1"),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("collection", Text, nullable=False),
+    Column("chunk_id", Text, nullable=False),
+    Column("paper_id", Text, ForeignKey("papers.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("section", Text, nullable=False),
+    Column("page", Integer),
+    Column("model", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    UniqueConstraint("collection", "chunk_id"),
+    Index("ix_entries_collection_paper_id", "collection", "paper_id"),
+    Index("ix_entries_paper_id", "paper_id"),
+)
+
+_SLICE = 500
+
+
+def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Runs of at most 500 ids: as many as an `IN` list takes comfortably on both databases."""
+    for start in range(0, len(ids), _SLICE):
+        yield ids[start : start + _SLICE]
+
+
+def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows ON CONFLICT, in the words of this connection's database."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def now(connection: Connection) -> ColumnElement[float]:
+    """The database's clock in seconds since 1970."""
+    if connection.dialect.name == "sqlite":
+        return literal_column("(julianday('now') - 2440587.5) * 86400.0")
+    return literal_column("extract(epoch FROM clock_timestamp())::double precision")

@@ -1,0 +1,129 @@
+"""Chunks that the embedding model takes whole: cut by its own tokenizer, at the ends of sentences where there are any."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline import ids
+from pipeline.text.document import Document
+
+CHUNKER_VERSION = "1"
+"""Raised when the same text would be cut otherwise; every paper is then processed again."""
+
+MAX_TITLE_SHARE = 4
+"""The title may take at most a quarter of what the model takes at once."""
+
+_SLACK = 1.2
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a paper's text.
+
+    Attributes:
+        heading: The paper's title, shortened, as the model gets it before the text; empty when the text is the title.
+        char_start: Offset within the document's text; `char_end` is one past the last character.
+        tokens: Of the embedded text, special tokens included.
+    """
+
+    id: str
+    position: int
+    heading: str
+    text: str
+    section: str
+    page: int | None
+    char_start: int
+    char_end: int
+    tokens: int
+
+
+def embedded_text(heading: str, text: str) -> str:
+    """What the model gets for a chunk."""
+    return f"{heading}\n{text}" if heading else text
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the model takes: its longest input, special tokens included, and how many of those it adds."""
+
+    max_tokens: int
+    special_tokens: int
+
+
+class Chunker:
+    """Cuts documents for one tokenizer.
+
+    Args:
+        count: Tokens of a text, special tokens left out.
+        tokenizer: Name of the tokenizer, part of every chunk's id.
+    """
+
+    def __init__(self, count: Callable[[str], int], limits: Limits, tokenizer: str) -> None:
+        self._count = count
+        self._limits = limits
+        self._tokenizer = tokenizer
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same paper would get other chunks."""
+        return f"{CHUNKER_VERSION}/{self._tokenizer}/{self._limits.max_tokens}"
+
+    def cut(self, paper_id: str, title: str, document: Document) -> list[Chunk]:
+        """All chunks of a paper in order; a paper that has only a title gets one chunk, its title."""
+        budget = self._limits.max_tokens - self._limits.special_tokens
+        heading = self._shortened(title, budget // MAX_TITLE_SHARE)
+        room = budget - self._count(heading)
+        pieces = [
+            (section.name, start, document.text[start:end])
+            for section in document.sections
+            for start, end in self._spans(document.text, section.start, section.end, room)
+        ]
+        if not pieces and heading:
+            return [self._chunk(paper_id, "", 0, heading, "Title", None, 0, 0)]
+        seen: Counter[str] = Counter()
+        chunks = []
+        for position, (section, start, text) in enumerate(pieces):
+            chunks.append(
+                self._chunk(paper_id, heading, position, text, section, document.page_at(start), start, seen[text])
+            )
+            seen[text] += 1
+        return chunks
+
+    def _spans(self, text: str, start: int, end: int, room: int) -> list[tuple[int, int]]:
+        """Offsets of pieces of `text[start:end]`, each at most `room` tokens and all of about the same length."""
+        import semchunk  # noqa: PLC0415 - only those who cut pay for it
+
+        part = text[start:end]
+        total = self._count(part)
+        if total <= room:
+            stripped = part.strip()
+            first = start + part.index(stripped) if stripped else start
+            return [(first, first + len(stripped))] if stripped else []
+        pieces = -(-total // room)
+        size = min(room, int(total / pieces * _SLACK) + 1)
+        _, offsets = semchunk.chunk(part, size, self._count, memoize=False, offsets=True)
+        return [(start + first, start + last) for first, last in offsets if part[first:last].strip()]
+
+    def _chunk(
+        self, paper: str, heading: str, position: int, text: str, section: str, page: int | None, start: int, nth: int
+    ) -> Chunk:
+        embedded = embedded_text(heading, text)
+        return Chunk(
+            id=ids.chunk_id(paper, embedded, CHUNKER_VERSION, self._tokenizer, nth),
+            position=position,
+            heading=heading,
+            text=text,
+            section=section,
+            page=page,
+            char_start=start,
+            char_end=start + len(text),
+            tokens=self._count(embedded) + self._limits.special_tokens,
+        )
+
+    def _shortened(self, title: str, most: int) -> str:
+        words = title.split()
+        while words and self._count(" ".join(words)) > most:
+            words.pop()
+        return " ".join(words)
