@@ -83,7 +83,10 @@ class Code(StrEnum):
     UNKNOWN_INPUT = "CEL051", "`with` has a key that the step does not take."
     MISSING_INPUT = "CEL052", "`with` lacks a key that the step requires."
     INPUT_TYPE = "CEL053", "A value under `with` does not fit the type that the step takes."
-    UNKNOWN_OUTPUT = "CEL054", "An expression reads a field that the step's output does not have."
+    UNKNOWN_OUTPUT = (
+        "CEL054",
+        "An expression reads a field that does not exist there, or hands a function what it never takes.",
+    )
 
 
 WARNINGS = frozenset({Code.AMBIGUOUS_WORD, Code.UNUSED_PARAM, Code.REPEATED_NEED})

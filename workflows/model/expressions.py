@@ -40,6 +40,7 @@ __all__ = [
     "holds_expression",
     "parse",
     "parse_template",
+    "paths",
     "references",
     "render",
     "template_texts",
@@ -84,6 +85,19 @@ class Template:
                 return tree
             case _:
                 return None
+
+
+@dataclass(frozen=True, slots=True)
+class PathUse:
+    """A path that an expression reads: `steps.a.output.x[0].y` is root `steps` and names `a`, `output`, `x`.
+
+    Attributes:
+        offset: Where it begins in the text of the expression.
+    """
+
+    root: str
+    names: tuple[str, ...]
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +180,14 @@ def references(value: Json) -> References:
     roots: set[str] = set()
     for text in template_texts(value):
         for hole in parse_template(text).holes:
-            for root, names in _paths(hole.tree):
-                roots.add(root)
-                if root == "params":
-                    params.add(names[0])
-                elif root == "steps":
-                    steps.setdefault(names[0], set()).add(names[1])
-                elif root == "secret":
-                    secrets.add(names[0])
+            for path in paths(hole.tree):
+                roots.add(path.root)
+                if path.root == "params":
+                    params.add(path.names[0])
+                elif path.root == "steps":
+                    steps.setdefault(path.names[0], set()).add(path.names[1])
+                elif path.root == "secret":
+                    secrets.add(path.names[0])
     return References(
         params=frozenset(params),
         steps={step: frozenset(fields) for step, fields in sorted(steps.items())},
@@ -182,6 +196,20 @@ def references(value: Json) -> References:
         run="run" in roots,
         secrets=frozenset(secrets),
     )
+
+
+def paths(tree: Expr) -> Iterator[PathUse]:
+    """Every path in a tree, each once at its full length; those within indexes too."""
+    found = path_of(tree)
+    if found is None:
+        for child in children(tree):
+            yield from paths(child)
+        return
+    while isinstance(tree, Field | Index):
+        if isinstance(tree, Index):
+            yield from paths(tree.index)
+        tree = tree.of
+    yield PathUse(*found, tree.offset)
 
 
 def template_texts(value: Json) -> Iterator[str]:
@@ -405,20 +433,6 @@ def _as_text(hole: Hole, scope: Mapping[str, Any]) -> str:
     if value is None:
         raise ExpressionError("null cannot be put into text", "give a fallback, as in default(x, '')", hole.tree.offset)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _paths(tree: Expr) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every path in a tree, each once at its full length; those within indexes too."""
-    found = path_of(tree)
-    if found is None:
-        for child in children(tree):
-            yield from _paths(child)
-        return
-    yield found
-    while isinstance(tree, Field | Index):
-        if isinstance(tree, Index):
-            yield from _paths(tree.index)
-        tree = tree.of
 
 
 def _list(value: Json, function: str, offset: int) -> list[Json] | tuple[Json, ...]:

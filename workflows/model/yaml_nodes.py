@@ -84,7 +84,7 @@ class _Builder:
 
     def __init__(self, text: str, report: Report) -> None:
         self._report = report
-        self._events: Iterator[ev.Event] = iter(yaml.parse(text, Loader=_LOADER))
+        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._nodes = 0
@@ -111,23 +111,20 @@ class _Builder:
             )
         return root
 
-    def _node(self, event: ev.Event) -> Node | None:
+    def _node(self, event: Any) -> Node | None:
         """Take one event; the root when it is complete."""
-        match event:
-            case ev.ScalarEvent():
-                node: Node = self._scalar(event)
-                return self._put(node, 1, event.anchor)
-            case ev.AliasEvent():
-                return self._alias(event)
-            case ev.SequenceStartEvent() | ev.MappingStartEvent():
-                self._open(event)
-            case ev.SequenceEndEvent() | ev.MappingEndEvent():
-                return self._close()
-            case _:
-                pass
+        kind = type(event)
+        if kind is ev.ScalarEvent:
+            return self._put(self._scalar(event), 1, event.anchor)
+        if kind is ev.AliasEvent:
+            return self._alias(event)
+        if kind is ev.MappingStartEvent or kind is ev.SequenceStartEvent:
+            self._open(event)
+        elif kind is ev.MappingEndEvent or kind is ev.SequenceEndEvent:
+            return self._close()
         return None
 
-    def _open(self, event: ev.SequenceStartEvent | ev.MappingStartEvent) -> None:
+    def _open(self, event: Any) -> None:
         position = _position(event)
         is_map = isinstance(event, ev.MappingStartEvent)
         standard = "tag:yaml.org,2002:map" if is_map else "tag:yaml.org,2002:seq"
@@ -166,7 +163,7 @@ class _Builder:
         parent.sizes += size
         return None
 
-    def _alias(self, event: ev.AliasEvent) -> Node | None:
+    def _alias(self, event: Any) -> Node | None:
         name = event.anchor
         if any(parent.anchor == name for parent in self._stack):
             raise _UnreadableError(Code.YAML_FEATURE, _position(event), f"'*{name}' stands within what it refers to")
@@ -179,26 +176,27 @@ class _Builder:
             )
         return self._put(*self._anchors[name], None)
 
-    def _scalar(self, event: ev.ScalarEvent) -> Scalar:
-        position = _position(event)
+    def _scalar(self, event: Any) -> Scalar:
+        start, end = event.start_mark, event.end_mark
+        line, column = start.line + 1, start.column + 1
         value: str = event.value
-        inner = _inner_column(event)
-        is_plain = event.implicit[0] and event.tag in {None, "!"}
-        if event.tag is not None and event.tag not in _PLAIN_TAGS:
-            self._refuse_tag(event.tag, position)
-        if event.style == '"' and _NEVER_TEXT.search(value):
+        style, tag = event.style, event.tag
+        quotes = 1 if style in {"'", '"'} else 0
+        is_verbatim = start.line == end.line and end.column - start.column - 2 * quotes == len(value)
+        inner = column + quotes if is_verbatim else 0
+        if tag is not None and tag not in _PLAIN_TAGS:
+            self._refuse_tag(tag, Position(line, column))
+        if style == '"' and _NEVER_TEXT.search(value):
             message = "the text holds a NUL or half of a surrogate pair, which no database keeps"
-            raise _UnreadableError(Code.TEXT, position, message)
-        if not is_plain:
-            return Scalar(value, position.line, position.column, inner)
+            raise _UnreadableError(Code.TEXT, Position(line, column), message)
+        if not (event.implicit[0] and tag in {None, "!"}):
+            return Scalar(value, line, column, inner)
         is_key = bool(self._stack) and self._stack[-1].is_map and len(self._stack[-1].parts) % 2 == 0
         if value and value[0] not in _MAY_BE_SPECIAL:
-            if is_key and value == "<<":
-                return _MERGE
-            return Scalar(value, position.line, position.column, inner)
+            return _MERGE if is_key and value == "<<" else Scalar(value, line, column, inner)
         if is_key:
-            return self._special_key(value, position)
-        return Scalar(self._resolved(value, position), position.line, position.column, inner)
+            return self._special_key(value, Position(line, column))
+        return Scalar(self._resolved(value, Position(line, column)), line, column, inner)
 
     def _special_key(self, value: str, position: Position) -> Scalar:
         """A plain key that some reader takes for no text; it goes on as text so that the rest is still checked."""
@@ -351,15 +349,6 @@ def _place(before: str) -> Position:
 def _position(event: Any) -> Position:
     mark = event.start_mark
     return Position(mark.line + 1, mark.column + 1)
-
-
-def _inner_column(event: Any) -> int:
-    start, end = event.start_mark, event.end_mark
-    if start.line != end.line:
-        return 0
-    quotes = 1 if event.style in {"'", '"'} else 0
-    width: int = end.column - start.column - 2 * quotes
-    return int(start.column) + 1 + quotes if width == len(event.value) else 0
 
 
 def _mark_position(error: yaml.MarkedYAMLError) -> Position:

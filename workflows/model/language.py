@@ -1,0 +1,51 @@
+"""The words of the definition language: which keys stand where, and what to say about those that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MAX_STEPS = 5_000
+"""Steps of one workflow."""
+MAX_ATTEMPTS = 100
+MAX_BATCH = 100_000
+MAX_PARALLEL = 100_000
+MAX_SECONDS = 30 * 86_400.0
+"""The longest delay or timeout: 30 days."""
+MAX_FACTOR = 100.0
+
+WORKFLOW_KEYS = frozenset({"id", "description", "params", "defaults", "steps", "outputs"})
+WORKFLOW_KEYS_LATER = frozenset({
+    "triggers", "concurrency", "rate_limits", "on_failure", "finally", "pools", "cache", "priority", "secrets",
+})  # fmt: skip
+DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry"})
+DEFAULTS_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool"})
+STEP_KEYS = frozenset({"needs", "uses", "with", "for_each", "retry", "timeout", "queue", "run_if"})
+STEP_KEYS_LATER = frozenset({"when", "cache", "priority", "rate_limit", "pool", "secrets"})
+FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})
+RETRY_KEYS = frozenset({"max_attempts", "delay", "factor", "max_delay", "jitter", "only_for", "never_for"})
+
+RULES_THAT_NEED_UPSTREAM = frozenset({
+    "all_failed", "one_success", "one_failed", "one_done", "none_failed_min_one_success",
+})  # fmt: skip
+"""Values of `run_if` that can never hold for a step without dependencies."""
+
+ELSEWHERE: Mapping[str, str] = {
+    "args": "the key is 'with'",
+    "depends": "the key is 'needs'",
+    "depends_on": "the key is 'needs'",
+    "dependencies": "the key is 'needs'",
+    "env": "hand values to a step through 'with'",
+    "if": "the key is 'run_if', with a rule such as all_success or all_done",
+    "inputs": "the key is 'params' for a workflow, 'with' for a step",
+    "jobs": "the key is 'steps'",
+    "matrix": "the key is 'for_each'",
+    "max_retries": "the key is 'max_attempts', and it counts the first try: max_retries: 3 is max_attempts: 4",
+    "name": "the key is 'id'; the id of a step is its key under 'steps'",
+    "on": "a run is triggered by the command line or the API",
+    "retries": "the key is 'retry', as in retry: {max_attempts: 4}",
+    "run": "a step names a registered step with 'uses'; there is no shell",
+    "strategy": "the key is 'for_each'",
+    "tasks": "the key is 'steps'",
+    "version": "a version is the fingerprint of the text; nothing is to be written",
+}
+"""Keys that people bring from other languages."""
