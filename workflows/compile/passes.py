@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from workflows.compile.graph import Edge, Graph
 from workflows.compile.plan import Fragment, FragmentKind
@@ -137,7 +138,7 @@ def find_groups(draft: Draft) -> Draft:
     [('group', ((0,), (1,))), ('group', ((2,), (3,)))]
     >>> found = find_groups(Draft(Graph.of(3, [(0, 1)]), alone=frozenset({2}), chains=((0, 1), (2,)))).fragments
     >>> [(f.kind.value, f.chains) for f in found]
-    [('chain', ((0, 1),)), ('single', ((2,),))]
+    [('single', ((2,),)), ('chain', ((0, 1),))]
     """
     alike: dict[tuple[Chain, Chain], list[Chain]] = defaultdict(list)
     fragments = list(draft.fragments)
@@ -195,6 +196,6 @@ def canvas_edges(fragment: Fragment) -> Iterator[Edge]:
     [(0, 1), (1, 3), (2, 3)]
     """
     for chain in fragment.chains:
-        yield from zip(chain, chain[1:], strict=False)
+        yield from pairwise(chain)
         if fragment.body is not None:
             yield chain[-1], fragment.body

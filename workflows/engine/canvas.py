@@ -10,8 +10,8 @@ from celery.canvas import Signature, chain, chord, group
 from celery.canvas import _chain as chain_type
 from celery.utils import uuid
 from celery.utils.functional import regen
-from kombu import Producer
 from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
 from redis.exceptions import RedisError
 
 from workflows.compile.plan import Fragment, FragmentKind, Plan
