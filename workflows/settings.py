@@ -82,6 +82,12 @@ class Config:
             return explicit
         return self.broker_url if self.broker_url.startswith(("redis", "cache+memory")) else self.redis_url
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Queues beside `research` and `processing`, comma separated in `CELERIAC_QUEUES`."""
+        names = self.env.get("CELERIAC_QUEUES", "").split(",")
+        return tuple(name.strip() for name in names if name.strip())
+
     # Engine
 
     @property
@@ -113,7 +119,9 @@ class Config:
         try:
             return int(value)
         except ValueError:
-            raise SettingsError(f"{name}={value!r} is no whole number", f"unset it or use e.g. {name}={default}") from None
+            raise SettingsError(
+                f"{name}={value!r} is no whole number", f"unset it or use e.g. {name}={default}"
+            ) from None
 
     def number(self, name: str, default: float) -> float:
         """A variable as a number."""

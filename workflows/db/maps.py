@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from workflows.db.database import Statement, Transaction
 from workflows.db.units import Claim, Unit
@@ -30,7 +30,7 @@ _COUNT = Statement("""
     UPDATE step_runs SET items_success = items_success + :success, items_failure = items_failure + :failure,
         items_seconds = items_seconds + :seconds, parts_open = parts_open - :parts_ended
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PROGRESS'
-    RETURNING items_total, items_cursor, items_success, items_failure, items_seconds, parts, parts_open""")
+    RETURNING items_total, items_cursor, items_success, items_failure, items_seconds, parts, parts_open, generation""")
 _ALLOCATE = Statement("""
     UPDATE step_runs SET items_cursor = :cursor, parts = :parts, parts_open = :parts_open,
         next_dispatch_at = :wake_at
@@ -83,7 +83,8 @@ _FAILURES = Statement("""
 _SLOTS = Statement("SELECT coalesce(sum(slots), 0) FROM workers WHERE seen_at > {now} - 15.0")
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Item:
     """One call of a map."""
 
     index: int
@@ -126,6 +127,7 @@ class Counters:
     seconds: float
     parts: int
     parts_open: int
+    generation: int
 
     @property
     def is_done(self) -> bool:

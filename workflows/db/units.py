@@ -87,6 +87,12 @@ _CLAIM = Statement(f"""
     RETURNING token, generation, failures, crashes, CASE WHEN redispatches > 0 THEN 'reconciler' ELSE arrives_by END,
         started_at, parked_since, items_total, items_inserted, item_from, item_to""")
 
+_OWNED = Statement(f"""
+    SELECT lease_node, lease_pid, token, generation, failures, crashes,
+        CASE WHEN redispatches > 0 THEN 'reconciler' ELSE arrives_by END,
+        started_at, parked_since, items_total, items_inserted, item_from, item_to
+    FROM step_runs WHERE {_MINE}""")
+
 _STANDING = Statement(f"""
     SELECT status, pending, not_before IS NULL OR not_before <= {{now}} FROM step_runs WHERE {_KEY}""")
 
@@ -106,24 +112,24 @@ _ENDED_BY_ME = Statement(f"SELECT 1 FROM step_runs WHERE {_KEY} AND token = :tok
 
 _RETRY = Statement(f"""
     UPDATE step_runs SET status = :status, failures = failures + :failed, error = :error, arrives_by = 'sql',
-        not_before = {{now}} + :delay, next_dispatch_at = {{now}} + :delay, redispatches = 0,
+        not_before = {{now}} + :delay, next_dispatch_at = {{now}} + :delay, redispatches = 0, dispatch_wait_seconds = 0,
         parked_since = CASE WHEN :parked = 1 THEN coalesce(parked_since, {{now}}) ELSE NULL END, {_FREE}
     WHERE {_MINE} RETURNING {{now}}""")
 
 _TAKE_BACK = (
     """
     UPDATE step_runs SET status = 'PENDING', crashes = crashes + 1, arrives_by = 'sql', error = :error,
-        next_dispatch_at = {now} + :wait, dispatch_wait_seconds = :redispatch, """
+        next_dispatch_at = {now} + :wait, dispatch_wait_seconds = 0, redispatches = 0, """
     + _FREE
 )
 
 _CRASHED = Statement(f"""{_TAKE_BACK}
     WHERE {_KEY} AND status = 'PROGRESS' AND lease_node = :node AND lease_pid = :pid
-    RETURNING token, generation, crashes, started_at, item_from, item_to""")
+    RETURNING {{now}}, token, generation, crashes, started_at, item_from, item_to""")
 
 _EXPIRED = Statement(f"""{_TAKE_BACK}
     WHERE {_KEY} AND status = 'PROGRESS' AND lease_until < {{now}}
-    RETURNING token, generation, crashes, started_at, item_from, item_to""")
+    RETURNING {{now}}, token, generation, crashes, started_at, item_from, item_to""")
 
 _TIMED_OUT = Statement(f"""
     UPDATE step_runs SET lease_until = {{now}} + :lease
@@ -175,6 +181,12 @@ def claim(
     return None if row is None else Claim(unit, worker, *row)
 
 
+def owned(tx: Transaction, unit: Unit, token: int) -> Claim | None:
+    """The claim that holds the unit with this token; None when it holds no more."""
+    row = tx.row(_OWNED, {**unit.key(), "token": token})
+    return None if row is None else Claim(unit, Worker(row[0], row[1]), *row[2:])
+
+
 def standing(tx: Transaction, unit: Unit) -> Standing | None:
     """How the unit stands; None when its run has no such unit."""
     row = tx.row(_STANDING, unit.key())
@@ -217,28 +229,27 @@ def skip(tx: Transaction, unit: Unit, reason: str) -> bool:
 
 def put_off(
     tx: Transaction, claim: Claim, status: State, delay_seconds: float, *, failed: bool, error: str | None
-) -> bool:
-    """PROGRESS to RETRY, WAITING or PENDING, due after `delay_seconds`; False when the claim no longer holds."""
-    return (
-        tx.row(
-            _RETRY,
-            {
-                **claim.unit.key(),
-                "token": claim.token,
-                "status": status.value,
-                "delay": delay_seconds,
-                "failed": int(failed),
-                "parked": int(status is State.WAITING),
-                "error": error,
-            },
-        )
-        is not None
+) -> float | None:
+    """PROGRESS to RETRY, WAITING or PENDING, due after `delay_seconds`; the time, None when the claim no longer holds."""
+    row = tx.row(
+        _RETRY,
+        {
+            **claim.unit.key(),
+            "token": claim.token,
+            "status": status.value,
+            "delay": delay_seconds,
+            "failed": int(failed),
+            "parked": int(status is State.WAITING),
+            "error": error,
+        },
     )
+    return None if row is None else float(row[0])
 
 
 class Lost(NamedTuple):
-    """What a worker that is gone had claimed."""
+    """What a worker that is gone had claimed; `at` is the time it was taken back."""
 
+    at: float
     token: int
     generation: int
     crashes: int
@@ -247,27 +258,18 @@ class Lost(NamedTuple):
     item_to: int | None
 
 
-def take_back_from_dead(
-    tx: Transaction, unit: Unit, worker: Worker, redispatch_seconds: float, error: str
-) -> Lost | None:
-    """PROGRESS to PENDING because the claiming process died; None when it owned the unit no more."""
-    row = tx.row(
-        _CRASHED,
-        {
-            **unit.key(),
-            "node": worker.node,
-            "pid": worker.pid,
-            "wait": 1.0,
-            "redispatch": redispatch_seconds,
-            "error": error,
-        },
-    )
+def take_back_from_dead(tx: Transaction, unit: Unit, worker: Worker, error: str) -> Lost | None:
+    """PROGRESS to PENDING because the claiming process died; None when it owned the unit no more.
+
+    Celery redelivers the message itself; the reconciler sends another one a second later in case it does not.
+    """
+    row = tx.row(_CRASHED, {**unit.key(), "node": worker.node, "pid": worker.pid, "wait": 1.0, "error": error})
     return None if row is None else Lost(*row)
 
 
-def take_back_expired(tx: Transaction, unit: Unit, redispatch_seconds: float, error: str) -> Lost | None:
+def take_back_expired(tx: Transaction, unit: Unit, error: str) -> Lost | None:
     """PROGRESS to PENDING because the lease ended; None when it was renewed or the unit ended."""
-    row = tx.row(_EXPIRED, {**unit.key(), "wait": 0.0, "redispatch": redispatch_seconds, "error": error})
+    row = tx.row(_EXPIRED, {**unit.key(), "wait": 0.0, "error": error})
     return None if row is None else Lost(*row)
 
 
@@ -351,7 +353,7 @@ def record_lost_attempt(tx: Transaction, unit: Unit, worker: Worker | None, lost
             "node": worker.node if worker else None,
             "pid": worker.pid if worker else None,
             "started_at": lost.started_at,
-            "finished_at": None,
+            "finished_at": lost.at,
             "error": error,
         },
     )

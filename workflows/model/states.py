@@ -89,9 +89,7 @@ RUN_TRANSITIONS: dict[tuple[State, Event], State] = {
 def sources(event: Event, to: State | None = None) -> frozenset[State]:
     """The states in which `event` is legal for a step (leading to `to`, when given)."""
     return frozenset(
-        source
-        for (source, name), target in STEP_TRANSITIONS.items()
-        if name is event and (to is None or target is to)
+        source for (source, name), target in STEP_TRANSITIONS.items() if name is event and (to is None or target is to)
     )
 
 

@@ -1,9 +1,9 @@
 """The step SDK: what a module of steps imports.
 
-    from workflows.steps import StepContext, step
+from workflows.steps import StepContext, step
 
-    @step("ledger.nap")
-    def nap(inp: Nap, ctx: StepContext) -> Done: ...
+@step("ledger.nap")
+def nap(inp: Nap, ctx: StepContext) -> Done: ...
 """
 
 from workflows.model.errors import (

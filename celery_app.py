@@ -1,0 +1,13 @@
+"""The Celery application: `celery -A celery_app worker` runs the engine with all registered steps."""
+
+from __future__ import annotations
+
+from workflows.engine.app import make_app
+from workflows.engine.worker import make_runtime
+from workflows.settings import Config
+
+config = Config.from_env()
+app = make_app(config)
+app.set_current()
+app.set_default()
+runtime = make_runtime(config, app)

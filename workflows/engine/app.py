@@ -1,0 +1,67 @@
+"""The Celery application: queues, transport and the settings of the first system."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Queue
+
+from workflows.settings import Config
+
+QUEUES = ("research", "processing")
+"""Queues of the first system: heavy steps, and the many small ones. Steps may name others."""
+
+VISIBILITY_TIMEOUT_SECONDS = 86_400
+"""Redis hands an unacknowledged message out again after this time. Leases recover a lost step within seconds, so this
+is only a last resort, and a short one would start long steps twice."""
+
+
+def make_app(config: Config, *, name: str = "celeriac", extra_queues: tuple[str, ...] = ()) -> Celery:
+    """A configured Celery application, without the engine's tasks (`workflows.engine.tasks.install` adds them)."""
+    app = Celery(name, set_as_current=False)
+    app.conf.update(celery_settings(config, extra_queues))
+    return app
+
+
+def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Celery's settings, derived from ours."""
+    names = dict.fromkeys((*QUEUES, *config.queues, *extra_queues))
+    transport = {
+        "visibility_timeout": config.integer("CELERIAC_VISIBILITY_TIMEOUT", VISIBILITY_TIMEOUT_SECONDS),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
+    redis_only = {"broker_transport_options": transport} if config.broker_url.startswith("redis") else {}
+    return {
+        "broker_url": config.broker_url,
+        "result_backend": config.result_backend,
+        "task_serializer": config.text("CELERY_TASK_SERIALIZER", "json"),
+        "result_serializer": config.text("CELERY_RESULT_SERIALIZER", "json"),
+        "accept_content": [c.strip() for c in config.text("CELERY_ACCEPT_CONTENT", "json").split(",")],
+        "timezone": config.text("CELERY_TIMEZONE", "UTC"),
+        "enable_utc": config.boolean("CELERY_ENABLE_UTC", True),
+        "worker_prefetch_multiplier": config.integer("CELERY_WORKER_PREFETCH_MULTIPLIER", 1),
+        "task_acks_late": config.boolean("CELERY_TASK_ACKS_LATE", True),
+        "task_reject_on_worker_lost": True,
+        "result_expires": config.integer("CELERY_RESULT_EXPIRES", 3600),
+        # A chord may wait for a slow member much longer than anyone wants to keep results.
+        "result_chord_expires": config.number("CELERIAC_RESULT_CHORD_EXPIRES", 7 * 86_400.0),
+        "task_default_retry_delay": config.integer("CELERY_TASK_DEFAULT_RETRY_DELAY", 60),
+        "worker_max_tasks_per_child": config.integer("CELERY_WORKER_MAX_TASKS_PER_CHILD", 1000),
+        "task_queues": [Queue(queue, routing_key=queue) for queue in names],
+        "task_default_queue": "processing",
+        "task_default_exchange": "",
+        "task_default_routing_key": "processing",
+        "task_create_missing_queues": True,
+        "task_ignore_result": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_pool_acquire_timeout": 30.0,
+        "broker_connection_timeout": 5,
+        # The reconciler sends again what could not be sent: a worker must not wait long for a broker that is away.
+        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.4},
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        **redis_only,
+    }

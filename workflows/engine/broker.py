@@ -1,0 +1,69 @@
+"""What the engine asks of the broker beside publishing: how long a queue is, and whether it has lost its memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from workflows.model.errors import BrokerUnavailableError
+
+MARKER_PREFIX = "celeriac:marker:"
+
+
+class Broker:
+    """The broker of a Celery application. Keeps one connection; use it from one thread."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Any = None
+
+    def queue_length(self, queue: str) -> int:
+        """Messages that wait in the queue, without those that workers have taken."""
+        return int(self._ask(lambda channel: channel.queue_declare(queue, passive=True).message_count, missing=0))
+
+    def has_forgotten(self, marker: str) -> bool:
+        """Whether what `remember` left is gone: the broker was flushed, or started empty. Never on other transports."""
+        key = MARKER_PREFIX + marker
+        return bool(self._ask(lambda channel: _redis(channel) is not None and not _redis(channel).exists(key)))
+
+    def remember(self, marker: str) -> None:
+        """Leave the marker."""
+        key = MARKER_PREFIX + marker
+        self._ask(lambda channel: _redis(channel) is not None and _redis(channel).set(key, "1"))
+
+    def check(self) -> None:
+        """Raise `BrokerUnavailableError` unless the broker answers."""
+        self._ask(lambda channel: _redis(channel) is None or _redis(channel).ping())
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+
+    def _ask(self, question: Any, missing: Any = None) -> Any:
+        try:
+            if self._connection is None:
+                self._connection = self._app.connection_for_read()
+                self._connection.ensure_connection(max_retries=0, timeout=5)
+            channel = self._connection.default_channel
+            try:
+                return question(channel)
+            except self._connection.channel_errors:
+                if missing is None:
+                    raise
+                return missing
+        except (OperationalError, RedisError, OSError) as error:
+            self.close()
+            raise BrokerUnavailableError(
+                f"the message broker does not answer: {error}",
+                "start it, or correct CELERY_BROKER_URL; what is recorded is sent as soon as it is back",
+            ) from error
+
+
+def _redis(channel: Any) -> Any:
+    """The Redis client under a channel; None on other transports."""
+    return getattr(channel, "client", None)

@@ -1,0 +1,113 @@
+"""One call of a step's function: input in, JSON text out, within its time."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel
+
+from workflows.engine.context import EngineContext
+from workflows.model.errors import StepTimeoutError, ValidationError
+from workflows.steps.registry import StepDefinition
+
+MAX_OUTPUT_BYTES = 1_000_000
+
+
+def call(definition: StepDefinition, values: Mapping[str, Any], context: EngineContext, timeout: float | None) -> str:
+    """Run the step; its output as JSON text.
+
+    Args:
+        timeout: Seconds after which `StepTimeoutError` is raised within the step; None means no limit.
+
+    Raises:
+        ValidationError: input or output does not fit, or the output is too large.
+        StepTimeoutError: the time is over.
+        Exception: whatever the step raises.
+    """
+    try:
+        given = definition.input_model.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ValidationError(f"the input of '{definition.name}' does not fit: {_problems(error)}") from None
+    with _time_limit(timeout):
+        result = definition.function(given, context)
+    return to_json(definition.name, result)
+
+
+def to_json(name: str, result: object) -> str:
+    """The output of step `name` as JSON text; refused with the path of what is no JSON."""
+    value = result.model_dump(mode="json") if isinstance(result, BaseModel) else result
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=_dump)
+    except (TypeError, ValueError, RecursionError):
+        raise ValidationError(f"the output of '{name}' is no JSON value: {_unserialisable(value, 'output')}") from None
+    if len(text) > MAX_OUTPUT_BYTES:
+        raise ValidationError(
+            f"the output of '{name}' takes {len(text)} bytes, the limit is {MAX_OUTPUT_BYTES}: "
+            "store the data in a table or a file of your own and return its ids"
+        )
+    return text.replace("\\u0000", "\\ufffd")
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    # A timer of this process interrupts Python code exactly; code that never returns to Python is ended by the
+    # worker's parent a few seconds later. Only a main thread can take signals; other pools have the parent alone.
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise StepTimeoutError(f"the step ran longer than its timeout of {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _dump(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError
+
+
+def _problems(error: pydantic.ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}" for e in found[:5])
+
+
+def _unserialisable(value: object, path: str, depth: int = 0) -> str:
+    if depth > 50:
+        return f"{path} is nested too deeply"
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str | int | float | bool | None):
+                return f"{path} has a key of type {type(key).__name__}"
+            found = _unserialisable(inner, f"{path}.{key}", depth + 1)
+            if found:
+                return found
+        return ""
+    if isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            found = _unserialisable(inner, f"{path}[{index}]", depth + 1)
+            if found:
+                return found
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path} is {value}"
+    if value is None or isinstance(value, str | int | float | bool):
+        return ""
+    return f"{path} is of type {type(value).__name__}"

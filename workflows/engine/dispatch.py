@@ -1,0 +1,61 @@
+"""From "these steps are ready" to messages. Called after commit; what is not sent the reconciler sends later."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from celery import Celery
+from celery.canvas import Signature
+
+from workflows.compile.plan import Plan
+from workflows.db.units import Unit
+from workflows.engine.canvas import fragment_canvas, publish_steps, step_signature
+from workflows.engine.runtime import Runtime
+from workflows.engine.settlement import Settlement
+from workflows.model.errors import BrokerUnavailableError
+
+_log = logging.getLogger(__name__)
+
+EXECUTE_TASK = "execute_research_job"
+"""Name of the task that starts a run: `execute_research_job(run_pk)`."""
+
+
+def execute_signature(app: Celery, run_pk: int, run_id: str) -> Signature:
+    """The message that starts a run; its id is the run's own, so that Celery's tools find it."""
+    return Signature(
+        EXECUTE_TASK, args=(run_pk,), immutable=True, options={"queue": "research", "task_id": run_id}, app=app
+    )
+
+
+def canvases(
+    runtime: Runtime, plan: Plan, run_pk: int, ready: Iterable[int], ranges: Iterable[Unit]
+) -> list[Signature]:
+    """The canvases to publish: a whole fragment where all its heads are ready, a single task otherwise."""
+    found: list[Signature] = []
+    by_fragment: dict[int, list[int]] = {}
+    for ordinal in ready:
+        by_fragment.setdefault(plan.steps[ordinal].fragment, []).append(ordinal)
+    for index, ordinals in by_fragment.items():
+        fragment = plan.fragments[index]
+        if set(fragment.heads) == set(ordinals):
+            found.append(fragment_canvas(runtime.app, plan, fragment, run_pk))
+        else:
+            found.extend(
+                step_signature(runtime.app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in ordinals
+            )
+    found.extend(
+        step_signature(runtime.app, run_pk, unit.ordinal, part=unit.part, queue=plan.steps[unit.ordinal].queue)
+        for unit in ranges
+    )
+    return found
+
+
+def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
+    """Send what a committed transaction made ready."""
+    if not settlement.ready and not settlement.ranges:
+        return
+    try:
+        publish_steps(runtime.app, canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges))
+    except BrokerUnavailableError as error:
+        _log.warning("%s; the reconciler will send what run %s has ready", error, run_pk)

@@ -1,0 +1,277 @@
+"""The life of one message: claim, run, complete, publish.
+
+Correctness never depends on the message. It may come twice, late, early or never: the claim decides under the row's
+lock whether there is something to do, and the table in `_refused` says what the message is worth otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+
+from workflows.compile.plan import Plan, PlanStep
+from workflows.db import runs, units
+from workflows.db.database import Transaction
+from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
+from workflows.db.units import Claim, Unit
+from workflows.engine import dispatch, mapping
+from workflows.engine.calls import call
+from workflows.engine.context import EngineContext, FencedError
+from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
+from workflows.engine.runtime import DEADLINE_GRACE_SECONDS, Runtime
+from workflows.engine.scope import make_scope
+from workflows.engine.settlement import Settlement, advance, spread
+from workflows.model.errors import DatabaseUnavailableError, ValidationError
+from workflows.model.expressions import render
+from workflows.model.states import State, is_terminal
+
+_log = logging.getLogger(__name__)
+
+PARK_SECONDS = 5.0
+PARK_LIMIT_SECONDS = 300.0
+"""A worker that does not know a step puts it off again and again for so long: a newer worker may be on its way."""
+
+RELEASE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A claimed unit with what it belongs to."""
+
+    runtime: Runtime
+    plan: Plan
+    step: PlanStep
+    context: RunContext
+    claim: Claim
+
+
+def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outcome:
+    """Do what a `celeriac.step` message asks for."""
+    context = runtime.context(unit.run_pk)
+    if context is None:
+        return Outcome.IGNORE
+    plan = runtime.plan(context.version_id)
+    step = plan.steps[unit.ordinal]
+    deadline = None if step.timeout_seconds is None else step.timeout_seconds + DEADLINE_GRACE_SECONDS
+    if step.for_each is not None:
+        deadline = None
+    claim = runtime.database.retrying(
+        lambda tx: units.claim(tx, unit, runtime.worker, runtime.config.lease_seconds, deadline), autocommit=True
+    )
+    if claim is None:
+        return _refused(runtime, unit, plan, is_redelivered=is_redelivered)
+    return run_claimed(Job(runtime, plan, step, context, claim))
+
+
+def run_claimed(job: Job) -> Outcome:
+    """Run a unit that this process owns."""
+    runtime, claim, step = job.runtime, job.claim, job.step
+    definition = runtime.steps.get(step.uses)
+    if definition is None:
+        return _park(job)
+    if claim.crashes >= runtime.config.max_crashes and claim.item_from is None:
+        lost = f"worker lost: the step took its worker process down {claim.crashes} times"
+        return fail(job, engine_failure("WorkerLostError", lost))
+    if step.for_each is not None:
+        return mapping.run(job, definition) if claim.item_from is not None else _expand(job)
+    ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None)
+    try:
+        output = call(definition, _inputs(job), ctx, step.timeout_seconds)
+        return _succeed(job, output, ctx)
+    except FencedError as error:
+        ctx.roll_back()
+        _log.warning("%s", error)
+        return Outcome.IGNORE
+    except DatabaseUnavailableError as error:
+        ctx.roll_back()
+        return _release(job, str(error))
+    except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
+        ctx.roll_back()
+        return fail(job, failure_of(error), ctx)
+
+
+def fail(job: Job, failure: Failure, ctx: EngineContext | None = None) -> Outcome:
+    """A try has failed: RETRY when the policy allows another one, FAILURE otherwise (REVOKED after a cancel)."""
+    policy, failures = job.step.retry, job.claim.failures + 1
+    if failure.is_cancellation:
+        return _end(job, State.REVOKED, error=failure.to_json(), ctx=ctx)
+    if failures < policy.max_attempts and policy.is_retryable(failure.names):
+        delay = policy.delay_before_next(failures, random.random())  # noqa: S311 - jitter, not a secret
+        return _put_off(job, State.RETRY, delay, failed=True, error=failure.to_json(), ctx=ctx)
+    return _end(job, State.FAILURE, error=failure.to_json(), ctx=ctx)
+
+
+def end_over_time(runtime: Runtime, unit: Unit, token: int) -> bool:
+    """A step has not reacted to its soft timeout: end this try in SQL. False when it ended by itself meanwhile."""
+    context = runtime.context(unit.run_pk)
+    claim = runtime.database.retrying(lambda tx: units.owned(tx, unit, token), autocommit=True, patience_seconds=5.0)
+    if context is None or claim is None:
+        return False
+    plan = runtime.plan(context.version_id)
+    job = Job(runtime, plan, plan.steps[unit.ordinal], context, claim)
+    limit = job.step.timeout_seconds or 0.0
+    fail(
+        job, engine_failure("StepTimeoutError", f"the step ran longer than its timeout of {limit:g} s", retryable=True)
+    )
+    return runtime.database.retrying(lambda tx: units.owned(tx, unit, token), autocommit=True) is None
+
+
+def _inputs(job: Job) -> dict[str, object]:
+    def read(tx: Transaction) -> dict[str, object]:
+        scope = make_scope(tx, job.plan, job.context, job.step.reads)
+        values = render(dict(job.step.with_), scope)
+        if not isinstance(values, dict):
+            raise ValidationError(f"'with' of step '{job.step.id}' is no mapping")
+        return values
+
+    return job.runtime.database.retrying(read, autocommit=True)
+
+
+def _succeed(job: Job, output: str, ctx: EngineContext) -> Outcome:
+    return _end(job, State.SUCCESS, output=output, ctx=ctx)
+
+
+def _end(
+    job: Job,
+    status: State,
+    *,
+    output: str | None = None,
+    error: str | None = None,
+    ctx: EngineContext | None = None,
+) -> Outcome:
+    """The completing transaction, then what it made ready is published."""
+    lines = ctx.lines if ctx else []
+
+    def work(tx: Transaction) -> Settlement | None:
+        return complete(tx, job, status, output=output, error=error, lines=lines)
+
+    completing = ctx.completing if ctx else None
+    if completing is not None and ctx is not None:
+        settlement = work(completing)
+        if settlement is None:
+            ctx.roll_back()
+        else:
+            ctx.commit()
+    else:
+        settlement = job.runtime.database.retrying(work)
+    if settlement is None:
+        _log.warning("a late result of step '%s' of run %s is refused", job.step.id, job.context.run_id)
+        return Outcome.IGNORE
+    dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
+    return Outcome.RETURN
+
+
+def complete(
+    tx: Transaction,
+    job: Job,
+    status: State,
+    *,
+    output: str | None = None,
+    error: str | None = None,
+    lines: list[dict[str, object]] | None = None,
+) -> Settlement | None:
+    """End a step in `tx`: its row, its successors, the run. None when the claim no longer holds."""
+    claim, redispatch = job.claim, job.runtime.config.redispatch_seconds
+    at = units.end(tx, claim, status, output=output, error=error)
+    if at is None:
+        # Ended by this claim: the commit went through and its answer was lost. The reconciler publishes what is ready.
+        return Settlement() if units.was_ended(tx, claim, status) else None
+    settlement = Settlement(ended=1, failed=int(status is State.FAILURE), progress=STEP_PROGRESS)
+    detail = {"attempt": claim.token, "started_at": claim.started_at, "via": claim.via}
+    settlement.transitions.append(Transition(job.step.ordinal, 0, status.value, detail))
+    units.record_attempt(tx, claim, status, at, error=error)
+    spread(tx, job.plan, claim.unit.run_pk, job.step.ordinal, status, redispatch, settlement)
+    if lines:
+        runs.add_logs(tx, lines)
+    advance(tx, job.plan, job.context, at, job.step.id, settlement)
+    return settlement
+
+
+def _put_off(
+    job: Job, status: State, delay: float, *, failed: bool, error: str | None, ctx: EngineContext | None = None
+) -> Outcome:
+    """The step leaves its worker, and its canvas, until it is due again."""
+    lines = ctx.lines if ctx else []
+
+    def work(tx: Transaction) -> None:
+        at = units.put_off(tx, job.claim, status, delay, failed=failed, error=error)
+        if at is None:
+            return
+        units.leave_canvas(tx, job.claim.unit.run_pk, job.step.off_canvas)
+        if failed:
+            units.record_attempt(tx, job.claim, State.FAILURE, at, error=error)
+        if lines:
+            runs.add_logs(tx, lines)
+        transition = Transition(job.step.ordinal, job.claim.unit.part, status.value, {"delay_seconds": delay})
+        runs.advance(tx, job.claim.unit.run_pk, at, [transition], step_id=job.step.id)
+
+    job.runtime.database.retrying(work)
+    return Outcome.IGNORE
+
+
+def _park(job: Job) -> Outcome:
+    now = job.claim.started_at
+    since = job.claim.parked_since if job.claim.parked_since is not None else now
+    if now - since > PARK_LIMIT_SECONDS:
+        failure = engine_failure(
+            "UnknownStepError",
+            f"no worker knows the step '{job.step.uses}' (waited {now - since:.0f} s); "
+            "install its package on the workers, or name its module in CELERIAC_STEP_MODULES",
+        )
+        if job.claim.item_from is not None:
+            return mapping.fail_range(job, failure)
+        return fail(job, failure)
+    return _put_off(job, State.WAITING, PARK_SECONDS, failed=False, error=None)
+
+
+def _release(job: Job, why: str) -> Outcome:
+    """Give the step back without counting anything: the database was away."""
+    _log.warning("step '%s' of run %s is given back: %s", job.step.id, job.context.run_id, why)
+    try:
+        return _put_off(job, State.PENDING, RELEASE_SECONDS, failed=False, error=None)
+    except DatabaseUnavailableError:
+        return Outcome.IGNORE
+
+
+def _expand(job: Job) -> Outcome:
+    try:
+        settlement = mapping.expand(job)
+    except DatabaseUnavailableError as error:
+        return _release(job, str(error))
+    except Exception as error:  # noqa: BLE001 - an expression over data of this run may fail in any way
+        return fail(job, failure_of(error))
+    if settlement is None:
+        return Outcome.IGNORE
+    dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
+    return Outcome.RETURN
+
+
+def _refused(runtime: Runtime, unit: Unit, plan: Plan, *, is_redelivered: bool) -> Outcome:
+    """What a message is worth whose claim found nothing to take."""
+
+    def look(tx: Transaction) -> units.Standing | None:
+        return units.standing(tx, unit)
+
+    found = runtime.database.retrying(look, autocommit=True)
+    if found is None:
+        return Outcome.IGNORE
+    if is_terminal(found.status):
+        # Only a redelivery may be the owner's own message whose canvas still has to go on. Letting every duplicate go on
+        # multiplies them along a chain.
+        return Outcome.RETURN if is_redelivered else Outcome.IGNORE
+    if found.status is State.PENDING and found.pending > 0 and unit.part == 0:
+        _hand_over(runtime, unit, plan)
+    return Outcome.IGNORE
+
+
+def _hand_over(runtime: Runtime, unit: Unit, plan: Plan) -> None:
+    """A join fired early: from now on SQL delivers it, and at once if its last dependency ended in the meantime."""
+
+    def work(tx: Transaction) -> Settlement:
+        units.leave_canvas(tx, unit.run_pk, (unit.ordinal, *plan.steps[unit.ordinal].off_canvas))
+        now = units.standing(tx, unit)
+        is_ready = now is not None and now.status is State.PENDING and now.pending == 0
+        return Settlement(ready=[unit.ordinal] if is_ready else [])
+
+    dispatch.publish(runtime, plan, unit.run_pk, runtime.database.retrying(work))

@@ -1,0 +1,136 @@
+"""Accepting a run, and starting it.
+
+`submit` commits the run and then publishes one message; `start_run` is what that message does. Should the process die
+between commit and publish, the reconciler publishes.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.compile.plan import Plan
+from workflows.db import runs, upkeep
+from workflows.db.database import Transaction
+from workflows.engine import dispatch
+from workflows.engine.canvas import publish_steps
+from workflows.engine.runtime import Runtime
+from workflows.engine.settlement import Settlement
+from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError
+from workflows.model.params import coerce_params
+from workflows.model.states import State
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """An accepted run.
+
+    Attributes:
+        is_published: Whether the broker took its message; otherwise it starts as soon as a worker's reconciler sees it.
+        is_new: False when the idempotency key named a run that was accepted before.
+    """
+
+    run_pk: int
+    run_id: str
+    is_published: bool
+    is_new: bool
+
+
+def submit(
+    runtime: Runtime,
+    plan: Plan,
+    source: str,
+    given: Mapping[str, Any],
+    *,
+    from_text: bool = False,
+    manual: bool = True,
+    idempotency_key: str | None = None,
+    publish: bool = True,
+) -> Submitted:
+    """Accept a run of `plan`.
+
+    Args:
+        source: Text of the definition, kept with its version.
+        given: Params as the user gave them; `from_text` when they are texts of a command line.
+        idempotency_key: Same key and params: the same run.
+
+    Raises:
+        ParamError: params that the definition does not declare, or of the wrong kind.
+        ConflictError: the idempotency key belongs to a run with other params.
+        DatabaseUnavailableError: nothing was accepted.
+    """
+    params = coerce_params(plan.params, given, from_text=from_text)
+    run_id = str(uuid.uuid4())
+
+    def work(tx: Transaction) -> Submitted:
+        version_id = runs.register_version(tx, plan, source)
+        run_pk = runs.add_run(
+            tx,
+            run_id=run_id,
+            plan=plan,
+            version_id=version_id,
+            params=params,
+            user_params=dict(given),
+            manual=manual,
+            idempotency_key=idempotency_key,
+            redispatch_seconds=runtime.config.redispatch_seconds,
+        )
+        if run_pk is not None:
+            return Submitted(run_pk, run_id, is_published=False, is_new=True)
+        assert idempotency_key is not None
+        known = runs.by_idempotency_key(tx, idempotency_key)
+        assert known is not None
+        if known[2] != plan.workflow or known[3] != params:
+            raise ConflictError(
+                f"the idempotency key {idempotency_key!r} belongs to run {known[1]}, which has another workflow or params",
+                "use a new key for a new run",
+            )
+        return Submitted(known[0], known[1], is_published=True, is_new=False)
+
+    accepted = runtime.database.retrying(work, patience_seconds=20.0)
+    if not accepted.is_new or not publish:
+        return accepted
+    try:
+        publish_steps(runtime.app, [dispatch.execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
+    except BrokerUnavailableError as error:
+        _log.warning("run %s is recorded and will start later: %s", accepted.run_id, error)
+        return accepted
+    return Submitted(accepted.run_pk, accepted.run_id, is_published=True, is_new=True)
+
+
+def start_run(runtime: Runtime, run_pk: int) -> bool:
+    """Make the run's steps rows and publish what has no dependencies; False when it had been started already."""
+    context = runtime.context(run_pk)
+    if context is None:
+        return False
+    plan = runtime.plan(context.version_id)
+    redispatch = runtime.config.redispatch_seconds
+
+    def work(tx: Transaction) -> bool:
+        if runs.start(tx, run_pk, redispatch) is None:
+            return False
+        if not plan.steps:
+            runs.finish(tx, run_pk, State.SUCCESS.value, "{}", None)
+        return True
+
+    if not runtime.database.retrying(work):
+        return False
+    roots = [step.ordinal for step in plan.steps if not step.predecessors]
+    dispatch.publish(runtime, plan, run_pk, Settlement(ready=roots))
+    return True
+
+
+def leave(runtime: Runtime) -> None:
+    """This worker ends in an orderly way."""
+    try:
+        runtime.database.retrying(
+            lambda tx: upkeep.say_goodbye(tx, runtime.node), autocommit=True, patience_seconds=2.0
+        )
+    except DatabaseUnavailableError:
+        _log.info("the database is away; this worker will be forgotten by itself")
+    runtime.database.close()

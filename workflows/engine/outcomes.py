@@ -1,0 +1,68 @@
+"""Values that pass between the parts of the engine: how a message ended, and how a step failed."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from workflows.model.errors import StepCancelledError
+
+_TRACEBACK_LIMIT = 8_000
+_MESSAGE_LIMIT = 2_000
+
+
+class Outcome(StrEnum):
+    """What the Celery task does with its message."""
+
+    RETURN = "return"
+    """The canvas goes on: its next task is sent, its chord counts."""
+
+    IGNORE = "ignore"
+    """The canvas stops here: someone else carries the step on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a try failed.
+
+    Attributes:
+        names: Names of the error's class and its bases, the most special first; retry policies match them.
+    """
+
+    type: str
+    message: str
+    names: tuple[str, ...]
+    traceback: str = ""
+
+    def to_json(self) -> str:
+        """As the database keeps it. NUL and lone surrogates are replaced: PostgreSQL takes neither."""
+        value: dict[str, Any] = {"type": self.type, "message": self.message, "traceback": self.traceback}
+        return json.dumps(value).replace("\\u0000", "\\ufffd")
+
+    @property
+    def is_cancellation(self) -> bool:
+        """Whether the step ended because its run was cancelled."""
+        return StepCancelledError.__name__ in self.names
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Describe an exception."""
+    names = tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object)
+    lines = traceback.format_exception(error)
+    text = "".join(lines)
+    if len(text) > _TRACEBACK_LIMIT:
+        half = _TRACEBACK_LIMIT // 2
+        text = f"{text[:half]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[-half:]}"
+    return Failure(names[0], _safe(str(error))[:_MESSAGE_LIMIT], names, _safe(text))
+
+
+def engine_failure(name: str, message: str, *, retryable: bool = False) -> Failure:
+    """A failure that the engine itself states, such as `worker lost`."""
+    return Failure(name, message, (name,) if retryable else (name, "PermanentError"))
+
+
+def _safe(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")

@@ -1,0 +1,50 @@
+"""How many calls of a map ride in one message. Pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+TARGET_SECONDS = 1.0
+"""Work that a range should hold: long against the cost of a message, short against a lease."""
+
+LARGEST_RANGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What is known of a map when more of it is to be dispatched.
+
+    Attributes:
+        slots: Worker slots seen alive.
+        max_parallel: Calls that may be in progress at the same time, None for no limit. A range runs its calls one
+            after the other, so it is also the limit of ranges in flight.
+        mean_seconds: Measured time of one call; None before the first has ended.
+    """
+
+    slots: int
+    max_parallel: int | None
+    mean_seconds: float | None
+
+    @property
+    def window(self) -> int:
+        """How many ranges may be in flight: enough to keep every slot busy while messages travel."""
+        wanted = 2 * max(self.slots, 2)
+        return wanted if self.max_parallel is None else max(1, min(wanted, self.max_parallel))
+
+
+def range_size(pace: Pace, remaining: int) -> int:
+    """Calls for the next range: one until the pace is known, then about a second's worth, fewer towards the end.
+
+    >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=None), 10_000)
+    1
+    >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=0.001), 10_000)
+    100
+    >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=0.1), 24)
+    3
+    """
+    if pace.mean_seconds is None:
+        return 1
+    by_time = LARGEST_RANGE if pace.mean_seconds <= 0 else math.floor(TARGET_SECONDS / pace.mean_seconds)
+    by_share = math.ceil(remaining / (2 * pace.window)) if pace.window > 1 else remaining
+    return max(1, min(by_time, by_share, LARGEST_RANGE, remaining))

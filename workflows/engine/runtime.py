@@ -1,0 +1,95 @@
+"""What one process of the engine holds: settings, database, Celery application, who it is, and small caches.
+
+A version's plan and a run's params never change, so they are read once a process. The worker's parent makes the
+runtime before it forks; children share its node id and open their own connections.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from celery import Celery
+
+from workflows.compile.plan import Plan
+from workflows.db import runs
+from workflows.db.database import Database
+from workflows.db.runs import RunContext
+from workflows.db.units import Worker
+from workflows.settings import Config
+from workflows.steps.registry import StepRegistry
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+DEADLINE_GRACE_SECONDS = 5.0
+"""How long a step may take to react to its soft timeout before its process is killed."""
+
+
+class Lru(Generic[K, V]):
+    """The values used last, at most `size` of them. Safe over threads; a lost update costs one more read."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K) -> V | None:
+        """The value, None when it is not kept."""
+        value = self._values.get(key)
+        return value
+
+    def put(self, key: K, value: V) -> V:
+        """Keep a value, and give it back."""
+        self._values[key] = value
+        while len(self._values) > self._size:
+            try:
+                self._values.popitem(last=False)
+            except KeyError:
+                break
+        return value
+
+
+def make_node_id() -> str:
+    """A name for this worker process that no other has, also after a restart with the same pid."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass
+class Runtime:
+    """Everything the engine's functions need, passed to them as their first argument."""
+
+    config: Config
+    database: Database
+    app: Celery
+    steps: StepRegistry
+    node: str = field(default_factory=make_node_id)
+    fork_lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
+    _contexts: Lru[int, RunContext] = field(default_factory=lambda: Lru(512), repr=False)
+
+    @property
+    def worker(self) -> Worker:
+        """This process as the owner of a claim."""
+        return Worker(self.node, os.getpid())
+
+    def plan(self, version_id: int) -> Plan:
+        """The plan of a version."""
+        known = self._plans.get(version_id)
+        if known is not None:
+            return known
+        return self._plans.put(
+            version_id, self.database.retrying(lambda tx: runs.load_plan(tx, version_id), autocommit=True)
+        )
+
+    def context(self, run_pk: int) -> RunContext | None:
+        """Identity and params of a run; its flags may be stale. None when the run was deleted."""
+        known = self._contexts.get(run_pk)
+        if known is not None:
+            return known
+        found = self.database.retrying(lambda tx: runs.load_context(tx, run_pk), autocommit=True)
+        return None if found is None else self._contexts.put(run_pk, found)

@@ -1,0 +1,57 @@
+"""The values that the expressions of a step see."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from workflows.compile.plan import Plan
+from workflows.db import maps
+from workflows.db.database import Statement, Transaction
+from workflows.db.runs import RunContext
+
+_STEP = Statement("""
+    SELECT status, output, items_total FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = 0""")
+
+
+class StepValues(Mapping[str, Any]):
+    """`steps.ID`: status, output, outputs, failures; read from the database when they are first asked for."""
+
+    def __init__(self, tx: Transaction, run_pk: int, ordinal: int) -> None:
+        self._tx, self._run_pk, self._ordinal = tx, run_pk, ordinal
+        self._cache: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._cache:
+            self._cache[name] = self._read(name)
+        return self._cache[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("status", "output", "outputs", "failures"))
+
+    def __len__(self) -> int:
+        return 4
+
+    def _read(self, name: str) -> Any:
+        if name == "outputs":
+            return maps.outputs(self._tx, self._run_pk, self._ordinal)
+        if name == "failures":
+            return maps.failures(self._tx, self._run_pk, self._ordinal)
+        if name not in ("status", "output"):
+            raise KeyError(name)
+        row = self._tx.row(_STEP, {"run": self._run_pk, "ordinal": self._ordinal})
+        status, output = (row[0], row[1]) if row else (None, None)
+        self._cache["status"] = status
+        self._cache["output"] = None if output is None else json.loads(output)
+        return self._cache[name]
+
+
+def make_scope(tx: Transaction, plan: Plan, context: RunContext, reads: Iterable[str], **names: Any) -> dict[str, Any]:
+    """The roots of expressions: `params`, `steps` (those in `reads`), `run`, and `item` or `batch` when given."""
+    return {
+        "params": context.params,
+        "steps": {step_id: StepValues(tx, context.run_pk, plan.ordinal_of(step_id)) for step_id in reads},
+        "run": {"id": context.run_id, "workflow": context.workflow_id},
+        **names,
+    }

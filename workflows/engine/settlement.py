@@ -1,0 +1,130 @@
+"""What follows when a step ends: successors count down, rules are applied, skips spread, the run may end.
+
+All of it happens in the transaction that ends the step; what is left to do afterwards is to publish `ready`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+
+from workflows.compile.plan import ArrivesBy, Plan
+from workflows.db import runs, units
+from workflows.db.database import Transaction
+from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
+from workflows.db.units import Unit
+from workflows.engine.scope import make_scope
+from workflows.model.errors import ExpressionError
+from workflows.model.expressions import references, render
+from workflows.model.spec import TriggerRule
+from workflows.model.states import SkipReason, State
+from workflows.model.triggers import Decision, Dependency, decide
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What a transaction has brought about.
+
+    Attributes:
+        ready: Ordinals of steps to publish after commit: those that no canvas delivers.
+        ranges: Ranges of maps to publish after commit.
+        transitions: For the run's history, in order.
+        ended: How many steps came to their end; `failed` of them by FAILURE.
+        progress: Share of the run's work, in `STEP_PROGRESS` a step.
+    """
+
+    ready: list[int] = field(default_factory=list)
+    ranges: list[Unit] = field(default_factory=list)
+    transitions: list[Transition] = field(default_factory=list)
+    ended: int = 0
+    failed: int = 0
+    progress: int = 0
+
+
+def spread(
+    tx: Transaction, plan: Plan, run_pk: int, ordinal: int, status: State, redispatch_seconds: float, into: Settlement
+) -> None:
+    """Step `ordinal` has come to `status`: count its successors down, decide on them, and so on through skips."""
+    worklist = deque([(ordinal, status)])
+    while worklist:
+        ended, ended_as = worklist.popleft()
+        successors = plan.steps[ended].successors
+        for successor, pending, arrives_by in units.count_down(tx, run_pk, successors, redispatch_seconds):
+            step = plan.steps[successor]
+            if ended_as is State.SUCCESS and step.run_if is TriggerRule.ALL_SUCCESS:
+                # Anything but success would have skipped it already, so the counter alone decides.
+                decision, reason = (Decision.WAIT if pending else Decision.START), None
+            else:
+                decision, reason = _decide(tx, plan, run_pk, successor)
+            match decision:
+                case Decision.WAIT:
+                    pass
+                case Decision.START:
+                    if pending:
+                        units.make_ready(tx, run_pk, successor, redispatch_seconds)
+                    if arrives_by == ArrivesBy.SQL:
+                        into.ready.append(successor)
+                case Decision.SKIP:
+                    assert reason is not None
+                    if units.skip(tx, Unit(run_pk, successor), reason.value):
+                        units.leave_canvas(tx, run_pk, step.off_canvas)
+                        into.transitions.append(Transition(successor, 0, State.SKIPPED.value, {"reason": reason.value}))
+                        into.ended += 1
+                        into.progress += STEP_PROGRESS
+                        worklist.append((successor, State.SKIPPED))
+
+
+def advance(tx: Transaction, plan: Plan, context: RunContext, at: float, step_id: str, settlement: Settlement) -> bool:
+    """Write counters and history of the run, and end it when nothing is open. Whether it ended."""
+    counters = runs.advance(
+        tx,
+        context.run_pk,
+        at,
+        settlement.transitions,
+        step_id=step_id,
+        ended=settlement.ended,
+        failed=settlement.failed,
+        progress=settlement.progress,
+    )
+    if counters is None or counters.steps_open > 0 or not settlement.ended:
+        return False
+    if counters.cancel_requested:
+        return runs.finish(tx, context.run_pk, State.REVOKED.value, None, None)
+    outputs, error = evaluate_outputs(tx, plan, context)
+    if counters.steps_failed:
+        return runs.finish(tx, context.run_pk, State.FAILURE.value, outputs, _failed_text(tx, plan, context.run_pk))
+    status = State.FAILURE if error else State.SUCCESS
+    return runs.finish(tx, context.run_pk, status.value, outputs, error)
+
+
+def evaluate_outputs(tx: Transaction, plan: Plan, context: RunContext) -> tuple[str, str | None]:
+    """The run's outputs as JSON text, and what went wrong with the first that could not be evaluated."""
+    values: dict[str, object] = {}
+    error = None
+    for name, template in plan.outputs.items():
+        scope = make_scope(tx, plan, context, references(template).steps)
+        try:
+            values[name] = render(template, scope)
+        except ExpressionError as failure:
+            values[name] = None
+            error = error or f"output '{name}': {failure}"
+    return json.dumps(values), error
+
+
+def _decide(tx: Transaction, plan: Plan, run_pk: int, ordinal: int) -> tuple[Decision, SkipReason | None]:
+    step = plan.steps[ordinal]
+    known = units.statuses(tx, run_pk, step.predecessors)
+    return decide(
+        step.run_if,
+        [Dependency(State(status), SkipReason(reason) if reason else None) for status, reason in known.values()],
+    )
+
+
+def _failed_text(tx: Transaction, plan: Plan, run_pk: int) -> str:
+    failed = [
+        plan.steps[ordinal].id
+        for ordinal, (status, _) in sorted(units.statuses(tx, run_pk, range(len(plan.steps))).items())
+        if status == State.FAILURE
+    ]
+    return f"failed: {', '.join(failed[:10])}" + (f" and {len(failed) - 10} more" if len(failed) > 10 else "")

@@ -1,0 +1,88 @@
+"""The Celery tasks of the engine, and what a worker starts beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+
+from workflows.db.units import Unit
+from workflows.engine import launch, request
+from workflows.engine.broker import Broker
+from workflows.engine.canvas import STEP_TASK
+from workflows.engine.dispatch import EXECUTE_TASK
+from workflows.engine.execution import end_over_time, execute_unit
+from workflows.engine.leases import LeaseKeeper
+from workflows.engine.outcomes import Outcome
+from workflows.engine.reconciler import Reconciler
+from workflows.engine.runtime import Runtime
+
+_log = logging.getLogger(__name__)
+
+
+def install(app: Celery, runtime: Runtime) -> None:
+    """Register the engine's tasks on `app`, and let its workers keep leases and reconcile."""
+
+    @app.task(
+        name=STEP_TASK,
+        bind=True,
+        acks_late=True,
+        reject_on_worker_lost=True,
+        ignore_result=True,
+        max_retries=0,
+        Request="workflows.engine.request:StepRequest",
+    )
+    def run_step(self: Task[Any, Any], run_pk: int, ordinal: int, part: int = 0) -> None:
+        """Run one unit of work. Returns nothing: outputs live in SQL."""
+        redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+        if execute_unit(runtime, Unit(run_pk, ordinal, part), is_redelivered=redelivered) is Outcome.IGNORE:
+            raise Ignore
+
+    @app.task(name=EXECUTE_TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=0)
+    def execute_research_job(run_pk: int) -> None:
+        """Start a run: its steps become rows, and the first fragments are published."""
+        launch.start_run(runtime, run_pk)
+
+    _attend_workers(app, runtime)
+
+
+def _attend_workers(app: Celery, runtime: Runtime) -> None:
+    # Forking while another thread holds a lock of the database library would hand the child a lock that nobody frees.
+    os.register_at_fork(
+        before=runtime.fork_lock.acquire,
+        after_in_parent=runtime.fork_lock.release,
+        after_in_child=runtime.fork_lock.release,
+    )
+    threads: list[LeaseKeeper | Reconciler] = []
+
+    @worker_ready.connect(weak=False)
+    def begin(sender: Any, **_: Any) -> None:
+        if sender.app is not app:
+            return
+        slots = int(getattr(sender.pool, "num_processes", None) or getattr(sender.pool, "limit", None) or 1)
+        queues = tuple(app.amqp.queues.consume_from)
+        request.watch(runtime)
+        keeper = LeaseKeeper(runtime, slots, queues, end_over_time)
+        keeper.beat()
+        threads.extend([keeper, Reconciler(runtime, Broker(app))])
+        for thread in threads:
+            thread.start()
+
+    @worker_shutting_down.connect(weak=False)
+    def wind_down(**_: Any) -> None:
+        # Steps that still run keep their leases: the keeper goes on until the worker is gone.
+        for thread in threads:
+            if isinstance(thread, Reconciler):
+                thread.stop()
+
+    @worker_shutdown.connect(weak=False)
+    def end(**_: Any) -> None:
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            thread.join(timeout=5.0)
+        launch.leave(runtime)
