@@ -74,7 +74,7 @@ class Embedder:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's own tokenizer, neither cutting nor padding."""
-        from tokenizers import Tokenizer  # noqa: PLC0415 - loaded by those who use it
+        from tokenizers import Tokenizer
 
         tokenizer: Tokenizer = Tokenizer.from_file(str(_installed(*_TOKENIZER_FILE)))
         tokenizer.no_truncation()
@@ -95,7 +95,7 @@ class Embedder:
         Texts of about the same length share a call of the model, so that little is padded. What exceeds the model's
         longest input is cut off. `on_batch` is told after each call how many texts are done.
         """
-        import numpy as np  # noqa: PLC0415 - see the module's docstring
+        import numpy as np
 
         encodings = [self._encode(text) for text in texts]
         vectors = np.zeros((len(texts), self.model.dimension), dtype=np.float32)
@@ -116,7 +116,7 @@ class Embedder:
         return encoding
 
     def _run(self, encodings: Sequence[Encoding]) -> Vectors:
-        import numpy as np  # noqa: PLC0415 - see the module's docstring
+        import numpy as np
 
         longest = max(len(encoding.ids) for encoding in encodings)
         ids = np.zeros((len(encodings), longest), dtype=np.int64)
@@ -133,7 +133,7 @@ class Embedder:
 
     @cached_property
     def _session(self) -> Any:
-        import onnxruntime  # noqa: PLC0415 - 60 ms and 20 MB that only embedding pays
+        import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads

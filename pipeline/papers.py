@@ -72,13 +72,13 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
 
 def load_paper(connection: Connection, paper_id: str) -> Paper | None:
     """The paper of that id."""
-    row = connection.execute(select(*(papers.c[name] for name in Paper.__slots__)).where(papers.c.id == paper_id)).first()
+    row = connection.execute(
+        select(*(papers.c[name] for name in Paper.__slots__)).where(papers.c.id == paper_id)
+    ).first()
     return Paper(*row) if row is not None else None
 
 
-def replace_chunks(
-    connection: Connection, paper: Paper, new: Sequence[Chunk], processed_key: str
-) -> None:
+def replace_chunks(connection: Connection, paper: Paper, new: Sequence[Chunk], processed_key: str) -> None:
     """Make `new` the paper's only chunks, and note what they were made from and what reading brought to light."""
     # The paper's row first: its lock makes two runs that process the same paper take turns.
     connection.execute(

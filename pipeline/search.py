@@ -1,7 +1,9 @@
 """Search: meaning and words together.
 
 The dense ranking compares the query's vector with every vector of the collection, exactly; the lexical one is BM25.
-Both are rankings of papers (a paper stands where its best chunk stands) and are fused by reciprocal rank.
+Both are rankings of papers (a paper stands where its best chunk stands) and are fused by reciprocal rank. The lexical
+one counts as much as its best chunk covers the query: where a query is a paraphrase, the few words that it happens to
+share with other papers must not outvote its meaning (`docs/adr/0003-research-store.md` has the figures).
 """
 
 from __future__ import annotations
@@ -38,11 +40,15 @@ _BM25_K1, _BM25_B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\"'])")
 _STOP_WORDS = frozenset(
-    "a about above after again all also am an and any are as at be because been before being below between both but by can "
-    "could did do does doing down during each few for from further had has have having he her here hers him his how i if in "
-    "into is it its just me more most my no nor not of off on once only or other our out over own same she should so some "
-    "such than that the their them then there these they this those through to too under until up very was we were what "
-    "when where which while who whom why will with would you your".split()
+    _WORD.findall(
+        """
+        a about above after again all also am an and any are as at be because been before being below between both but
+        by can could did do does doing down during each few for from further had has have having he her here hers him
+        his how i if in into is it its just me more most my no nor not of off on once only or other our out over own
+        same she should so some such than that the their them then there these they this those through to too under
+        until up very was we were what when where which while who whom why will with would you your
+        """
+    )
 )
 
 
@@ -81,10 +87,31 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """An entry in a ranking, best first."""
+    """An entry in a ranking."""
 
     entry: int
     paper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Entries, best first.
+
+    Attributes:
+        weight: What a place in it counts, from 0 to 1.
+    """
+
+    entries: Sequence[Ranked]
+    weight: float = 1.0
+
+    def papers(self, most: int) -> Ranking:
+        """The best entry of each paper, at most `most` papers."""
+        best: dict[str, Ranked] = {}
+        for ranked in self.entries:
+            if len(best) == most:
+                break
+            best.setdefault(ranked.paper, ranked)
+        return Ranking(list(best.values()), self.weight)
 
 
 def search(database: Readable, query: str, *, limit: int = 10, collection: str = DEFAULT_COLLECTION) -> list[Hit]:
@@ -96,7 +123,9 @@ def search(database: Readable, query: str, *, limit: int = 10, collection: str =
     """
     words = " ".join(query.split())
     if not words or len(words) > MAX_QUERY_CHARACTERS:
-        raise SearchError("the query is empty" if not words else f"the query is longer than {MAX_QUERY_CHARACTERS} characters")
+        raise SearchError(
+            "the query is empty" if not words else f"the query is longer than {MAX_QUERY_CHARACTERS} characters"
+        )
     if not 1 <= limit <= MAX_LIMIT:
         raise SearchError(f"the limit {limit} is not between 1 and {MAX_LIMIT}")
     try:
@@ -111,17 +140,18 @@ def search(database: Readable, query: str, *, limit: int = 10, collection: str =
 def _search(connection: Connection, query: str, limit: int, collection: str) -> list[Hit]:
     encoder = embedder()
     candidates = max(CANDIDATES, limit)
-    dense = _dense(connection, query, collection, encoder.model, candidates)
-    if not dense:
+    dense = _dense(connection, query, collection, encoder.model)
+    if not dense.entries:
         raise _nothing_stored(collection)
-    terms = [term for term in _WORD.findall(query.lower()) if term not in _STOP_WORDS][:_MAX_TERMS]
+    words = dict.fromkeys(_WORD.findall(query.lower()))
+    terms = [word for word in words if word not in _STOP_WORDS][:_MAX_TERMS]
     bm25 = _bm25_sqlite if connection.dialect.name == "sqlite" else _bm25_postgresql
-    lexical = _papers(bm25(connection, terms, collection, candidates), candidates) if terms else []
-    fused = fuse([dense, lexical])[:limit]
+    lexical = bm25(connection, terms, collection, candidates) if terms else Ranking([])
+    fused = fuse([dense.papers(candidates), lexical.papers(candidates)])[:limit]
     return _hits(connection, fused, terms)
 
 
-def fuse(rankings: Sequence[Sequence[Ranked]]) -> list[tuple[Ranked, float]]:
+def fuse(rankings: Sequence[Ranking]) -> list[tuple[Ranked, float]]:
     """Reciprocal rank fusion by paper; the entry that speaks for a paper is that of the ranking where it stands best.
 
     Equal scores keep the order of the first ranking that names them.
@@ -129,8 +159,8 @@ def fuse(rankings: Sequence[Sequence[Ranked]]) -> list[tuple[Ranked, float]]:
     scores: dict[str, float] = {}
     best: dict[str, tuple[int, Ranked]] = {}
     for ranking in rankings:
-        for rank, ranked in enumerate(ranking, start=1):
-            scores[ranked.paper] = scores.get(ranked.paper, 0.0) + 1.0 / (RRF_K + rank)
+        for rank, ranked in enumerate(ranking.entries, start=1):
+            scores[ranked.paper] = scores.get(ranked.paper, 0.0) + ranking.weight / (RRF_K + rank)
             if ranked.paper not in best or rank < best[ranked.paper][0]:
                 best[ranked.paper] = (rank, ranked)
     order = sorted(scores, key=lambda paper: -scores[paper])
@@ -152,9 +182,9 @@ def snippet(chunk: str, terms: Sequence[str], most: int = SNIPPET_CHARACTERS) ->
     return shown
 
 
-def _dense(connection: Connection, query: str, collection: str, model: EmbeddingModel, most: int) -> list[Ranked]:
-    """Papers by cosine of their best chunk, every vector compared."""
-    import numpy as np  # noqa: PLC0415 - importing this module must stay quick
+def _dense(connection: Connection, query: str, collection: str, model: EmbeddingModel) -> Ranking:
+    """Entries by cosine, every vector compared."""
+    import numpy as np
 
     rows = connection.execute(
         select(entries.c.id, entries.c.paper_id, entries.c.vector).where(
@@ -162,22 +192,11 @@ def _dense(connection: Connection, query: str, collection: str, model: Embedding
         )
     ).all()
     if not rows:
-        return []
+        return Ranking([])
     matrix = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f4").reshape(len(rows), model.dimension)
     similarities = matrix @ embedder().embed([query])[0]
     order = np.argsort(-similarities, kind="stable")
-    return _papers([Ranked(rows[index][0], rows[index][1]) for index in order.tolist()], most)
-
-
-def _papers(ranking: Sequence[Ranked], most: int) -> list[Ranked]:
-    """The best entry of each paper, at most `most` papers."""
-    best: dict[str, Ranked] = {}
-    for ranked in ranking:
-        if ranked.paper not in best:
-            best[ranked.paper] = ranked
-            if len(best) == most:
-                break
-    return list(best.values())
+    return Ranking([Ranked(rows[index][0], rows[index][1]) for index in order.tolist()])
 
 
 _SQLITE_BM25 = text(
@@ -191,11 +210,39 @@ _SQLITE_BM25 = text(
 )
 
 
-def _bm25_sqlite(connection: Connection, terms: Sequence[str], collection: str, most: int) -> list[Ranked]:
-    # Each word is a quoted string, so nothing in a query is syntax of FTS5. A paper may have several chunks: ask for more.
-    query = " OR ".join(f'"{term}"' for term in dict.fromkeys(terms))
-    rows = connection.execute(_SQLITE_BM25, {"query": query, "collection": collection, "most": most * 10})
-    return [Ranked(row[0], row[1]) for row in rows]
+_SQLITE_HOLDERS = text(
+    "SELECT count(*), coalesce(max(rowid = :best), 0) FROM entries_fts WHERE entries_fts MATCH :query"
+)
+
+_SQLITE_TOTAL = text("SELECT count(*) FROM entries")
+
+
+def _bm25_sqlite(connection: Connection, terms: Sequence[str], collection: str, most: int) -> Ranking:
+    # Each word is a quoted string, so nothing in a query is syntax of FTS5. A paper may have several chunks.
+    quoted = [f'"{term}"' for term in terms]
+    rows = connection.execute(
+        _SQLITE_BM25, {"query": " OR ".join(quoted), "collection": collection, "most": most * 10}
+    ).all()
+    if not rows:
+        return Ranking([])
+    total = connection.execute(_SQLITE_TOTAL).scalar_one()
+    rarities, held = [], []
+    for term in quoted:
+        holders, in_best = connection.execute(_SQLITE_HOLDERS, {"query": term, "best": rows[0][0]}).one()
+        rarities.append(rarity(holders, total))
+        held.append(bool(in_best))
+    return Ranking([Ranked(row[0], row[1]) for row in rows], coverage(rarities, held))
+
+
+def rarity(holders: int, total: int) -> float:
+    """BM25's weight of a word that `holders` of `total` texts have; never negative."""
+    return math.log(1 + (total - holders + 0.5) / (holders + 0.5))
+
+
+def coverage(rarities: Sequence[float], held: Sequence[bool]) -> float:
+    """The share of a query, its words weighted by rarity, that a text holds: from 0 to 1."""
+    whole = sum(rarities)
+    return sum(weight for weight, has in zip(rarities, held, strict=True) if has) / whole if whole else 0.0
 
 
 _POSTGRESQL_LEXEMES = text("SELECT array_agg(lexeme) FROM unnest(to_tsvector('english', :words))")
@@ -216,28 +263,30 @@ _POSTGRESQL_TOTALS = text(
 )
 
 
-def _bm25_postgresql(connection: Connection, terms: Sequence[str], collection: str, most: int) -> list[Ranked]:
+def _bm25_postgresql(connection: Connection, terms: Sequence[str], collection: str, most: int) -> Ranking:
     """BM25 over what `tsvector` keeps; PostgreSQL's own `ts_rank` knows no rarity of words and ranks far worse."""
     lexemes = connection.execute(_POSTGRESQL_LEXEMES, {"words": " ".join(terms)}).scalar_one()
     if not lexemes:
-        return []
+        return Ranking([])
     # Lexemes of words made of \w only: quoted, they are no syntax of tsquery.
     query = " | ".join(f"'{lexeme}'" for lexeme in lexemes)
-    rows = connection.execute(
-        _POSTGRESQL_TERMS, {"collection": collection, "query": query, "lexemes": lexemes}
-    ).all()
+    rows = connection.execute(_POSTGRESQL_TERMS, {"collection": collection, "query": query, "lexemes": lexemes}).all()
+    if not rows:
+        return Ranking([])
     total, mean_size = connection.execute(_POSTGRESQL_TOTALS, {"collection": collection}).one()
     holders: dict[str, int] = {}
     for row in rows:
         holders[row.lexeme] = holders.get(row.lexeme, 0) + 1
-    weights = {lexeme: math.log(1 + (total - count + 0.5) / (count + 0.5)) for lexeme, count in holders.items()}
+    weights = {lexeme: rarity(holders.get(lexeme, 0), total) for lexeme in lexemes}
     scores: dict[Ranked, float] = {}
     for row in rows:
         ranked = Ranked(row.id, row.paper_id)
         norm = _BM25_K1 * (1 - _BM25_B + _BM25_B * row.size / float(mean_size))
         part = weights[row.lexeme] * row.frequency * (_BM25_K1 + 1) / (row.frequency + norm)
         scores[ranked] = scores.get(ranked, 0.0) + part
-    return sorted(scores, key=lambda ranked: (-scores[ranked], ranked.entry))[: most * 10]
+    order = sorted(scores, key=lambda ranked: (-scores[ranked], ranked.entry))[: most * 10]
+    in_best = {row.lexeme for row in rows if row.id == order[0].entry}
+    return Ranking(order, coverage(list(weights.values()), [lexeme in in_best for lexeme in weights]))
 
 
 def _hits(connection: Connection, fused: Sequence[tuple[Ranked, float]], terms: Sequence[str]) -> list[Hit]:

@@ -1,13 +1,14 @@
 """The research tables.
 
 `papers` holds what was fetched, `chunks` the pieces of its text, `embeddings` one vector per text and model (a cache),
-`entries` what a search sees: a chunk with its vector in a named collection. An entry is a copy on purpose: a paper stays
-searchable as it was until `store` replaces its entries in one transaction (`docs/adr/0003-research-store.md`).
+`entries` what a search sees: a chunk with its vector in a named collection. An entry is a copy on purpose: a paper
+stays searchable as it was until `store` replaces its entries in one transaction (`docs/adr/0003-research-store.md`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -105,10 +106,12 @@ entries = Table(
     Index("ix_entries_paper_id", "paper_id"),
 )
 
+Id = TypeVar("Id", str, int)
+
 _SLICE = 500
 
 
-def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def slices(ids: Sequence[Id]) -> Iterator[Sequence[Id]]:
     """Runs of at most 500 ids: as many as an `IN` list takes comfortably on both databases."""
     for start in range(0, len(ids), _SLICE):
         yield ids[start : start + _SLICE]

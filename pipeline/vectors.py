@@ -81,7 +81,7 @@ def save_embeddings(connection: Connection, model: EmbeddingModel, vectors: Mapp
 # Entries
 
 _SHOWN = ("chunk_id", "position", "title", "section", "page", "model", "revision")
-"""What tells whether an entry is as it should be: the chunk's id stands for its text and, with the model, its vector."""
+"""What tells whether an entry is right: the chunk's id stands for its text and, with the model, for its vector."""
 
 
 def papers_to_store(
@@ -121,7 +121,7 @@ def store_paper(
             .where(chunks.c.id.in_(some))
             .order_by(chunks.c.position)
         )
-        rows = [{**row._mapping, "collection": collection} for row in connection.execute(source)]
+        rows = [{**row, "collection": collection} for row in connection.execute(source).mappings()]
         connection.execute(entries.insert(), rows)
     replaced = {entry[0] for entry in present} & {entry[0] for entry in wanted}
     return Changes(new=len(missing), unchanged=len(kept), removed=sum(chunk not in replaced for chunk in gone))

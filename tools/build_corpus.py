@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import simpleSplit
@@ -25,15 +25,22 @@ ATOM: Final = "{http://www.w3.org/2005/Atom}"
 ARXIV: Final = "{http://arxiv.org/schemas/atom}"
 CORPUS: Final = Path(__file__).resolve().parent.parent / "pipeline" / "corpus"
 LABEL: Final = "Made from the abstract of the arXiv record for demonstration. This is not the paper."
-COLUMNS_OF_PDF: Final = {"1809.08100": 2, "2008.01944": 2, "2101.09077": 2, "2302.13198": 1, "2306.07400": 2, "2503.23466": 1}
+COLUMNS_OF_PDF: Final = {
+    "1809.08100": 2,
+    "2008.01944": 2,
+    "2101.09077": 2,
+    "2302.13198": 1,
+    "2306.07400": 2,
+    "2503.23466": 1,
+}
 SIZE, LEADING, MARGIN, GUTTER = 10, 12.5, 56, 24
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record, under the names that a corpus file uses."""
+    """One record; a corpus file calls its identifier `_id`."""
 
-    _id: str
+    identifier: str
     title: str
     text: str
     authors: list[str]
@@ -45,13 +52,13 @@ class Entry:
 def entries(folder: Path) -> Iterator[Entry]:
     """Every paper of every recorded answer; error entries are no papers."""
     for file in sorted(folder.glob("*.json")):
-        feed = ElementTree.fromstring(json.loads(file.read_text())["body"])
+        feed = ET.fromstring(json.loads(file.read_text())["body"])  # noqa: S314 - recorded answers, read by a developer
         for entry in feed.iter(f"{ATOM}entry"):
             address = words(entry.findtext(f"{ATOM}id"))
             if "/abs/" in address:
                 identifier = re.sub(r"v\d+$", "", address.partition("/abs/")[2])
                 yield Entry(
-                    _id=identifier,
+                    identifier=identifier,
                     title=words(entry.findtext(f"{ATOM}title")),
                     text=words(entry.findtext(f"{ATOM}summary")),
                     authors=[words(author.findtext(f"{ATOM}name")) for author in entry.iter(f"{ATOM}author")],
@@ -112,8 +119,8 @@ def write_pdf(entry: Entry, columns: int, path: Path) -> None:
     page = Page(canvas, columns)
     page.heading(simpleSplit(entry.title, "Times-Bold", 16, A4[0] - 2 * MARGIN), "Times-Bold", 16)
     page.heading(simpleSplit(", ".join(entry.authors), "Times-Roman", 10, A4[0] - 2 * MARGIN), "Times-Roman", 10)
-    record = f"This record is listed on arXiv as {entry._id} and was first published there in {entry.year}."
-    cited = f"[1] {', '.join(entry.authors)}. {entry.title}. arXiv:{entry._id}, {entry.year}."
+    record = f"This record is listed on arXiv as {entry.identifier} and was first published there in {entry.year}."
+    cited = f"[1] {', '.join(entry.authors)}. {entry.title}. arXiv:{entry.identifier}, {entry.year}."
     lines: list[tuple[str, str]] = []
     for title, text in (("Abstract", entry.text), ("1 About this record", record), ("References", cited)):
         lines.append(("Times-Bold", title))
@@ -126,7 +133,7 @@ def write_pdf(entry: Entry, columns: int, path: Path) -> None:
 
 def hyphenated(text: str, width: float) -> list[str]:
     """The text broken to lines, as a typesetter would: long words are split with a hyphen where that fills the line."""
-    lines = simpleSplit(text, "Times-Roman", SIZE, width)
+    lines: list[str] = simpleSplit(text, "Times-Roman", SIZE, width)
     for index in range(len(lines) - 1):
         first, _, rest = lines[index + 1].partition(" ")
         if first.isalpha() and first.islower() and len(first) >= 10 and len(lines[index]) * 5 + 30 < width:
@@ -140,15 +147,16 @@ def main() -> None:
     """Write corpus.jsonl and the PDFs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("fixtures", type=Path, help="folder of recorded answers, one JSON file each with a 'body'")
-    found = {entry._id: entry for entry in entries(parser.parse_args().fixtures)}
+    found = {entry.identifier: entry for entry in entries(parser.parse_args().fixtures)}
     CORPUS.mkdir(parents=True, exist_ok=True)
     with (CORPUS / "corpus.jsonl").open("w", encoding="utf-8") as file:
         for _, entry in sorted(found.items()):
-            kept = {name: value for name, value in asdict(entry).items() if value is not None}
+            values = {"_id": entry.identifier, **asdict(entry)}
+            kept = {name: value for name, value in values.items() if name != "identifier" and value is not None}
             file.write(json.dumps(kept, ensure_ascii=False) + "\n")
     for identifier, columns in COLUMNS_OF_PDF.items():
         write_pdf(found[identifier], columns, CORPUS / f"{identifier}.pdf")
-    print(f"{len(found)} records, {len(COLUMNS_OF_PDF)} PDFs in {CORPUS}")
+    print(f"{len(found)} records, {len(COLUMNS_OF_PDF)} PDFs in {CORPUS}")  # noqa: T201 - a script that says what it did
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ def read(place: Place) -> list[Record]:
         raise PermanentError(f"{place.path} cannot be read: {error.strerror}; check its permissions") from error
     if corpus is None and not pdfs:
         raise PermanentError(
-            f"{place.path} holds neither {CORPUS_FILE} nor a .pdf file; put papers there: a {CORPUS_FILE} with one JSON "
-            'object a line ({"_id": "1", "title": "...", "text": "..."}), or PDFs'
+            f"{place.path} holds neither {CORPUS_FILE} nor a .pdf file; put papers there: a {CORPUS_FILE} with one "
+            'JSON object a line ({"_id": "1", "title": "...", "text": "..."}), or PDFs'
         )
     records = list(_read_lines(corpus)) if corpus is not None else []
     by_name = {_file_name(record.external_id): index for index, record in enumerate(records) if record.fault is None}
@@ -97,14 +97,18 @@ def _read_lines(corpus: Path) -> Iterator[Record]:
                     continue
                 try:
                     record = _parse_line(line)
-                    known = first_line.setdefault(record.external_id, number)
-                    if known != number:
-                        raise RecordError(f"line {known} has the same _id {record.external_id!r}")
                 except RecordError as error:
-                    record = Record(f"{corpus.name}:{number}", fault=f"line {number}: {error}")
-                yield record
+                    yield _faulty(corpus, number, str(error))
+                    continue
+                known = first_line.setdefault(record.external_id, number)
+                same = f"line {known} has the same _id {record.external_id!r}"
+                yield record if known == number else _faulty(corpus, number, same)
     except OSError as error:
         raise PermanentError(f"{corpus} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _faulty(corpus: Path, number: int, reason: str) -> Record:
+    return Record(f"{corpus.name}:{number}", fault=f"line {number}: {reason}")
 
 
 def _lines(file: Iterator[bytes]) -> Iterator[bytes]:

@@ -31,7 +31,7 @@ class ProcessOutput(BaseModel):
 
     Attributes:
         chunk_ids: Chunks that still need an embedding; empty for a paper that is known in every respect.
-        processed: 1 if the text was cut in this call, else 0; likewise `unchanged` and `quarantined`, so that sums count.
+        processed: 1 if the text was cut in this call, else 0; like `unchanged` and `quarantined`, so that sums count.
     """
 
     paper: str

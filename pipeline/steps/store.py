@@ -20,7 +20,7 @@ class StoreInput(BaseModel):
 
 
 class StoreOutput(BaseModel):
-    """What the collection holds of these papers now. `count = new + unchanged`; all numbers are of chunks with a vector."""
+    """What the collection holds of these papers now, in chunks; `count = new + unchanged`."""
 
     collection: str
     count: int = Field(description="Entries of these papers in the collection.")

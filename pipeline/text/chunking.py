@@ -1,10 +1,11 @@
-"""Chunks that the embedding model takes whole: cut by its own tokenizer, at the ends of sentences where there are any."""
+"""Chunks that the embedding model takes whole: cut by its own tokenizer, at the ends of sentences where it can be."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from pipeline import ids
 from pipeline.text.document import Document
@@ -93,7 +94,7 @@ class Chunker:
 
     def _spans(self, text: str, start: int, end: int, room: int) -> list[tuple[int, int]]:
         """Offsets of pieces of `text[start:end]`, each at most `room` tokens and all of about the same length."""
-        import semchunk  # noqa: PLC0415 - only those who cut pay for it
+        from semchunk.semchunk import chunk
 
         part = text[start:end]
         total = self._count(part)
@@ -103,8 +104,10 @@ class Chunker:
             return [(first, first + len(stripped))] if stripped else []
         pieces = -(-total // room)
         size = min(room, int(total / pieces * _SLACK) + 1)
-        _, offsets = semchunk.chunk(part, size, self._count, memoize=False, offsets=True)
-        return [(start + first, start + last) for first, last in offsets if part[first:last].strip()]
+        # Without its cache: it would keep every text that a long-lived worker ever cut.
+        _, offsets = chunk(part, size, self._count, memoize=False, offsets=True)
+        spans = cast("list[tuple[int, int]]", offsets)
+        return [(start + first, start + last) for first, last in spans if part[first:last].strip()]
 
     def _chunk(
         self, paper: str, heading: str, position: int, text: str, section: str, page: int | None, start: int, nth: int

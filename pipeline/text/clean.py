@@ -7,7 +7,9 @@ import re
 _LIGATURES = str.maketrans(
     {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st"}
 )
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff\ufffe\uffff]")
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060\ufeff\ufffe\uffff]"
+)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SPACES = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
 _SOFT_HYPHEN_AT_LINE_END = re.compile(r"[\x02\u00ad][ \t]*\r?\n[ \t]*")
@@ -15,9 +17,9 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def clean(text: str) -> str:
-    r"""The text with `\n` line ends and without what no reader sees: NUL, control characters, stray surrogates, ligatures.
+    r"""The text with `\n` line ends, without what no reader sees: NUL, control characters, stray surrogates.
 
-    A word that was broken at a line's end (`\x02` is how PDFium marks it) is made whole.
+    Ligatures become letters. A word that was broken at a line's end (`\x02` is how PDFium marks it) is made whole.
     """
     text = _SOFT_HYPHEN_AT_LINE_END.sub("", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)

@@ -15,8 +15,9 @@ FRONT_MATTER = "Front matter"
 _NAMES = (
     "abstract|summary|introduction|background|motivation|preliminaries|related work|literature review|problem statement"
     "|materials and methods|methods?|methodology|approach|model|experiments?|experimental setup|evaluation|results"
-    "|results and discussion|discussion|limitations|threats to validity|case study|conclusions?|conclusions? and future work"
-    "|future work|acknowledge?ments?|appendix|supplementary materials?|data availability|funding|author contributions"
+    "|results and discussion|discussion|limitations|threats to validity|case study|conclusions?"
+    "|conclusions? and future work|future work|acknowledge?ments?|appendix|supplementary materials?|data availability"
+    "|funding|author contributions"
 )
 _NAMED_HEADING = re.compile(rf"(?:(?:\d{{1,2}}|[IVX]{{1,5}})\.?\s+)?(?P<name>{_NAMES})\s*:?", re.IGNORECASE)
 _NUMBERED_HEADING = re.compile(r"(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?|[IVX]{1,5}\.|[A-Z]\.)\s+(?P<name>[A-Z][^.;!?]{2,70})")
@@ -26,13 +27,19 @@ _REFERENCES = re.compile(
     r"|references and notes)\s*:?",
     re.IGNORECASE,
 )
-_AFTER_REFERENCES = re.compile(r"(?:[A-Z]\.?\s+)?(?:appendix|appendices|supplementary|supporting information)\b.{0,60}", re.IGNORECASE)
+_AFTER_REFERENCES = re.compile(
+    r"(?:[A-Z]\.?\s+)?(?:appendix|appendices|supplementary|supporting information)\b.{0,60}", re.IGNORECASE
+)
 _MAX_HEADING_WORDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One printed line. `opens_paragraph`: a gap stands above it. `page` counts from 1; None where there are no pages."""
+    """One printed line; `page` counts from 1, None where there are no pages.
+
+    Attributes:
+        opens_paragraph: A gap stands above it.
+    """
 
     text: str
     page: int | None = None
@@ -145,7 +152,7 @@ class _Builder:
 
 
 def _worth_searching(sections: list[Section]) -> tuple[Section, ...]:
-    """Titles and affiliations above an abstract are no text to find; without an abstract they may be the text itself."""
+    """Titles and affiliations above an abstract are no text to find; without an abstract they may be all there is."""
     has_abstract = any(section.name == ABSTRACT for section in sections)
     return tuple(section for section in sections if not (has_abstract and section.name == FRONT_MATTER))
 

@@ -50,7 +50,7 @@ def read_pdf(path: Path) -> list[Line]:
     Raises:
         UnreadablePdfError: not a PDF, damaged, encrypted, too long, or without a text layer.
     """
-    import pypdfium2  # noqa: PLC0415 - 60 ms that only readers of PDFs pay
+    import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(path)
@@ -74,7 +74,7 @@ def read_pdf(path: Path) -> list[Line]:
 
 def pdf_title(path: Path) -> str:
     """The title that the file's metadata give; empty when they give none, or a file name."""
-    import pypdfium2  # noqa: PLC0415 - see read_pdf
+    import pypdfium2
 
     try:
         document = pypdfium2.PdfDocument(path)
@@ -92,7 +92,10 @@ def _page_lines(document: pypdfium2.PdfDocument, number: int) -> list[Line]:
     text = page.get_textpage()
     try:
         boxes = [text.get_rect(index) for index in range(min(text.count_rects(), MAX_RECTANGLES_PER_PAGE))]
-        segments = joined(Segment(*box, text.get_text_bounded(*box)) for box in boxes)
+        segments = joined(
+            Segment(left, bottom, right, top, text.get_text_bounded(left, bottom, right, top))
+            for left, bottom, right, top in boxes
+        )
     finally:
         text.close()
         page.close()
