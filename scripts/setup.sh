@@ -109,7 +109,8 @@ set_up() {
   local kind=$1 python want
   # An existing .venv keeps its interpreter: shells that find different ones must not rebuild it in turns.
   python="$ROOT/.venv/bin/python"
-  if [ -n "${PYTHON:-}" ] || ! "$python" -c "$CHECK" 2>/dev/null; then python=$(find_python) || exit 2; fi
+  "$python" -c "$CHECK" 2>/dev/null || { python= && rm -f "$STAMP"; }
+  if [ -n "${PYTHON:-}" ] || [ -z "$python" ]; then python=$(find_python) || exit 2; fi
   want=$(fingerprint "$python")
   case "$(cat "$STAMP" 2>/dev/null || true)" in "dev $want" | "$kind $want") return ;; esac
   mkdir -p "$ROOT/.tools"
