@@ -14,7 +14,7 @@ from workflows.model.expressions import PathUse, Template, holds_expression, par
 from workflows.model.graph import cycles
 from workflows.model.json_types import Problem, Schema, Unknown, problems
 from workflows.model.language import RULES_THAT_NEED_UPSTREAM
-from workflows.model.nodes import ListNode, MapNode, Node, Scalar, position_of
+from workflows.model.nodes import ListNode, MapNode, Node, Scalar, key_position_of, position_of
 from workflows.model.params import schema_of
 from workflows.model.spec import Json, Position
 
@@ -172,7 +172,7 @@ class _Checker:
         code = {"unknown": Code.UNKNOWN_INPUT, "missing": Code.MISSING_INPUT}.get(problem.kind, Code.INPUT_TYPE)
         position = step.position if step.with_ is None else position_of(step.with_, problem.path)
         if problem.kind == "unknown" and step.with_ is not None:
-            position = _key_position(step.with_, problem.path)
+            position = key_position_of(step.with_, problem.path)
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
         what = f"with{place}" if problem.kind != "unknown" else f"step '{step.uses.name if step.uses else ''}'"
         self.report.add(code, position, f"{what}: {problem.message}", problem.hint)
@@ -316,26 +316,3 @@ def _readable(node: Scalar) -> Template | None:
         return parse_template(str(node.value))
     except ExpressionError:
         return None
-
-
-def _key_position(node: Node, path: tuple[str | int, ...]) -> Position:
-    """Where the key at the end of `path` stands."""
-    holder = node
-    for part in path[:-1]:
-        inner = _child(holder, part)
-        if inner is None:
-            break
-        holder = inner
-    entry = holder.entry(str(path[-1])) if isinstance(holder, MapNode) else None
-    return node.position if entry is None else entry.position
-
-
-def _child(node: Node, part: str | int) -> Node | None:
-    match node:
-        case MapNode():
-            entry = node.entry(str(part))
-            return None if entry is None else entry.node
-        case ListNode(items=items) if isinstance(part, int) and part < len(items):
-            return items[part]
-        case _:
-            return None

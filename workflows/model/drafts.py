@@ -23,7 +23,7 @@ from workflows.model.language import (
     WORKFLOW_KEYS_LATER,
 )
 from workflows.model.names import STEP_NAME
-from workflows.model.nodes import Entry, MapNode, Node, Scalar, position_of, to_json
+from workflows.model.nodes import Entry, MapNode, Node, Scalar, key_position_of, position_of, to_json
 from workflows.model.params import schema_problems, value_problems
 from workflows.model.policies import PERMANENT_ERRORS, RetryPolicy, Tolerance
 from workflows.model.reader import Named, Reader
@@ -129,7 +129,8 @@ def _param(entry: Entry, read: Reader) -> ParamSpec | None:
     found = list(schema_problems(words))
     for problem in found:
         code = Code.MISSING_KEY if problem.kind == "missing" else Code.BAD_PARAM
-        place = position_of(node, problem.path) if problem.path else entry.position
+        locate = key_position_of if problem.kind == "unknown" else position_of
+        place = locate(node, problem.path) if problem.path else entry.position
         read.report.add(code, place, f"{what}: {problem.message}", problem.hint)
     required = "default" not in words
     default = words.pop("default", None)
@@ -188,7 +189,7 @@ def _step(entry: Entry, defaults: Defaults, read: Reader) -> StepDraft:
     what = f"step '{entry.key}'"
     read.check_name(entry.key, entry.position, "a step")
     draft = StepDraft(entry.key, entry.position)
-    node = read.mapping(entry.node, what)
+    node = read.mapping(entry.node, what, "write at least {uses: NAME}")
     if node is None:
         return draft
     read.check_keys(node, STEP_KEYS, STEP_KEYS_LATER, "a step")

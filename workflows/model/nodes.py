@@ -107,6 +107,21 @@ def position_of(node: Node, path: tuple[str | int, ...]) -> Position:
     return place
 
 
+def key_position_of(node: Node, path: tuple[str | int, ...]) -> Position:
+    """Where the key at the end of `path` stands, rather than its value; like `position_of` for an element of a list."""
+    holder = node
+    for part in path[:-1]:
+        if isinstance(holder, MapNode):
+            entry = holder.entry(str(part))
+            if entry is None:
+                return holder.position
+            holder = entry.node
+        elif isinstance(holder, ListNode) and isinstance(part, int) and part < len(holder.items):
+            holder = holder.items[part]
+    entry = holder.entry(str(path[-1])) if path and isinstance(holder, MapNode) else None
+    return position_of(node, path) if entry is None else entry.position
+
+
 def describe(node: Node) -> str:
     """What a node is, in the words of messages."""
     match node:

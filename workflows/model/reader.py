@@ -34,12 +34,11 @@ class Reader:
 
     report: Report
 
-    def mapping(self, node: Node, what: str) -> MapNode | None:
-        """A mapping, which may be empty."""
+    def mapping(self, node: Node, what: str, when_empty: str = "leave the key out, or write {}") -> MapNode | None:
+        """A mapping, which may be empty; `when_empty` is the hint when nothing stands there."""
         if isinstance(node, MapNode):
             return node
-        hint = "leave the key out, or write {}" if _is_empty(node) else ""
-        self.wrong_type(node, what, "a mapping", hint)
+        self.wrong_type(node, what, "a mapping", when_empty if _is_empty(node) else "")
         return None
 
     def check_keys(self, node: MapNode, known: frozenset[str], later: frozenset[str], where: str) -> None:

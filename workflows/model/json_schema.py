@@ -1,0 +1,189 @@
+"""The JSON Schema of definitions, for editors: it completes and explains keys while one types.
+
+It knows the shape only; names, scopes, types of data and the graph are checked by the parser.
+"""
+
+from __future__ import annotations
+
+from workflows.model.language import (
+    MAX_ATTEMPTS,
+    MAX_BATCH,
+    MAX_FACTOR,
+    MAX_PARALLEL,
+    MAX_STEPS,
+)
+from workflows.model.names import IDENTIFIER, STEP_NAME
+from workflows.model.params import TYPES
+from workflows.model.spec import Json, TriggerRule
+
+_DURATION = {
+    "description": "A duration: 250ms, 30s, 10m, 6h, 1d, or a number of seconds.",
+    "anyOf": [{"type": "string", "pattern": r"^\s*\d+(\.\d+)?(ms|s|m|h|d)\s*$"}, {"type": "number", "minimum": 0}],
+}
+_NAMES: dict[str, Json] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_COUNT = {"type": "integer", "minimum": 0}
+
+
+def definition_schema() -> dict[str, Json]:
+    """The schema (draft 2020-12) of a whole definition."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Celeriac workflow",
+        **_mapping(
+            "A workflow: steps that depend on each other, declared as a graph.",
+            {
+                "id": _name("Name of the workflow."),
+                "description": {"type": "string", "description": "What it does, for people."},
+                "params": _by_name("What a run takes, in the words of JSON Schema.", {"$ref": "#/$defs/param"}),
+                "defaults": {"$ref": "#/$defs/defaults"},
+                "steps": {
+                    **_by_name("The steps by id.", {"$ref": "#/$defs/step"}),
+                    "minProperties": 1,
+                    "maxProperties": MAX_STEPS,
+                },
+                "outputs": _by_name("What the run gives; values may hold ${{ }}.", {}),
+            },
+            required=("id", "steps"),
+        ),
+        "$defs": {
+            "duration": _DURATION,
+            "param": _param(),
+            "defaults": _mapping("What steps take over unless they say it themselves.", _shared()),
+            "retry": _retry(),
+            "for_each": _for_each(),
+            "step": _step(),
+        },
+    }
+
+
+def _shared() -> dict[str, Json]:
+    return {
+        "queue": _name("Celery queue whose workers run it; 'processing' when left out."),
+        "timeout": {"$ref": "#/$defs/duration", "description": "A try that runs longer is a failure."},
+        "retry": {"$ref": "#/$defs/retry"},
+    }
+
+
+def _step() -> dict[str, Json]:
+    return _mapping(
+        "One step.",
+        {
+            "uses": {
+                "type": "string",
+                "pattern": f"^{STEP_NAME.pattern}$",
+                "description": "Name of the registered step that does the work.",
+            },
+            "needs": {**_NAMES, "description": "Steps that come before; those that expressions read are implied."},
+            "with": {"type": "object", "description": "Input of the step; values may hold ${{ }}."},
+            "for_each": {"$ref": "#/$defs/for_each"},
+            "run_if": {
+                "enum": [rule.value for rule in TriggerRule],
+                "default": TriggerRule.ALL_SUCCESS.value,
+                "description": "When to run, given how the steps before it ended.",
+            },
+            **_shared(),
+        },
+        required=("uses",),
+    )
+
+
+def _for_each() -> dict[str, Json]:
+    return _mapping(
+        "Call the step once for every item, or for every batch of items.",
+        {
+            "items": {
+                "anyOf": [{"type": "string"}, {"type": "array"}],
+                "description": "One expression that gives a list, or a list.",
+            },
+            "key": {"type": "string", "description": "Names a call, as in ${{ item }}; its number when left out."},
+            "batch": {
+                "type": "integer", "minimum": 1, "maximum": MAX_BATCH,
+                "description": "Items of one call, read as ${{ batch }} instead of ${{ item }}.",
+            },
+            "max_parallel": {
+                "type": "integer", "minimum": 1, "maximum": MAX_PARALLEL,
+                "description": "Calls in progress at the same time.",
+            },
+            "tolerate": {
+                "anyOf": [_COUNT, {"type": "string", "pattern": r"^\s*\d{1,3}(\.\d+)?\s*%\s*$"}],
+                "description": "Calls that may fail: a number, or a share such as 5%.",
+            },
+        },
+        required=("items",),
+    )  # fmt: skip
+
+
+def _retry() -> dict[str, Json]:
+    return _mapping(
+        "When to try a failed step again. A step without retry is tried once.",
+        {
+            "max_attempts": {
+                "type": "integer", "minimum": 1, "maximum": MAX_ATTEMPTS, "default": 4,
+                "description": "Tries in all, the first one included: three retries are max_attempts: 4.",
+            },
+            "delay": {"$ref": "#/$defs/duration", "default": "60s", "description": "Wait before the second try."},
+            "factor": {
+                "type": "number", "minimum": 1, "maximum": MAX_FACTOR, "default": 2,
+                "description": "Growth of the wait from try to try.",
+            },
+            "max_delay": {"$ref": "#/$defs/duration", "default": "15m", "description": "The wait never exceeds it."},
+            "jitter": {
+                "enum": ["full", "none"], "default": "full",
+                "description": "full draws the wait between 0 and its value, none takes it as it is.",
+            },
+            "only_for": {**_NAMES, "description": "Exception classes, by name: only these are tried again."},
+            "never_for": {**_NAMES, "description": "Exception classes, by name: final at once; wins over only_for."},
+        },
+    )  # fmt: skip
+
+
+def _param() -> dict[str, Json]:
+    inner = {"$ref": "#/$defs/param"}
+    return _mapping(
+        "The type of a param, in the words of JSON Schema. Without a default it is required.",
+        {
+            "type": {"enum": list(TYPES)},
+            "title": {"type": "string"},
+            "description": {"type": "string"},
+            "default": {"description": "Value when none is given; null allows null."},
+            "examples": {"type": "array", "minItems": 1},
+            "enum": {"type": "array", "minItems": 1, "description": "The values that are allowed."},
+            "minLength": _COUNT,
+            "maxLength": _COUNT,
+            "pattern": {"type": "string", "description": "Regular expression in RE2's syntax, searched for anywhere."},
+            "minimum": {"type": "number"},
+            "maximum": {"type": "number"},
+            "exclusiveMinimum": {"type": "number"},
+            "exclusiveMaximum": {"type": "number"},
+            "items": inner,
+            "minItems": _COUNT,
+            "maxItems": _COUNT,
+            "properties": {"type": "object", "additionalProperties": inner},
+            "required": {"type": "array", "items": {"type": "string"}},
+            "additionalProperties": {"anyOf": [{"type": "boolean"}, inner]},
+        },
+        required=("type",),
+    )
+
+
+def _mapping(description: str, properties: dict[str, Json], required: tuple[str, ...] = ()) -> dict[str, Json]:
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _by_name(description: str, value: dict[str, Json]) -> dict[str, Json]:
+    return {
+        "type": "object",
+        "description": description,
+        "propertyNames": {"pattern": f"^{IDENTIFIER.pattern}$"},
+        "additionalProperties": value,
+    }
+
+
+def _name(description: str) -> dict[str, Json]:
+    return {"type": "string", "pattern": f"^{IDENTIFIER.pattern}$", "description": description}
