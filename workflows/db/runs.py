@@ -36,7 +36,7 @@ _BY_IDEMPOTENCY_KEY = Statement(
 
 _START = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', started_at = {now}, next_dispatch_at = NULL, event_seq = event_seq + 1
-    WHERE id = :run AND status = 'PENDING' RETURNING version_id, event_seq, started_at""")
+    WHERE id = :run AND status = 'PENDING' AND NOT cancel_requested RETURNING version_id, event_seq, started_at""")
 _MATERIALISE = Statement("""
     INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, next_dispatch_at,
         dispatch_wait_seconds)
@@ -249,6 +249,11 @@ def is_cancel_requested(tx: Transaction, run_pk: int) -> bool:
 def add_logs(tx: Transaction, lines: list[dict[str, Any]]) -> None:
     """Keep log lines: dicts with run, ordinal, item_key, attempt, at, level, message."""
     tx.many(_ADD_LOG, lines)
+
+
+def add_event(tx: Transaction, run_pk: int, seq: int, at: float, transition: Transition) -> None:
+    """One line of history under a number that the caller has taken from `job_runs.event_seq`."""
+    _write_events(tx, run_pk, seq, at, [transition])
 
 
 def _write_events(tx: Transaction, run_pk: int, first_seq: int, at: float, transitions: list[Transition]) -> None:

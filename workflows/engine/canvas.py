@@ -112,8 +112,9 @@ def _send_members(
 
 def _send_frozen(canvas: Signature, producer: Producer) -> None:
     first, *rest = canvas.tasks if isinstance(canvas, chain_type) else [canvas]
-    # A worker takes the next task from the end.
-    first.apply_async(producer=producer, add_to_parent=False, chain=rest[::-1] or None)
+    # A worker takes the next task from the end. The result is ignored by the task itself; it is said again for
+    # processes that do not know the task, which would subscribe to it.
+    first.apply_async(producer=producer, add_to_parent=False, ignore_result=True, chain=rest[::-1] or None)
 
 
 @contextmanager

@@ -51,11 +51,23 @@ def canvases(
     return found
 
 
+def publish_singly(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
+    """Send what is ready as single tasks: after a resume all steps arrive by SQL."""
+    signatures = [
+        step_signature(runtime.app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in settlement.ready
+    ]
+    _send(runtime, run_pk, signatures)
+
+
 def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
     """Send what a committed transaction made ready."""
     if not settlement.ready and not settlement.ranges:
         return
+    _send(runtime, run_pk, canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges))
+
+
+def _send(runtime: Runtime, run_pk: int, signatures: list[Signature]) -> None:
     try:
-        publish_steps(runtime.app, canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges))
+        publish_steps(runtime.app, signatures)
     except BrokerUnavailableError as error:
         _log.warning("%s; the reconciler will send what run %s has ready", error, run_pk)

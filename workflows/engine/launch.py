@@ -15,11 +15,12 @@ from typing import Any
 from workflows.compile.plan import Plan
 from workflows.db import runs, upkeep
 from workflows.db.database import Transaction
+from workflows.db.runs import RunContext
 from workflows.engine import dispatch
 from workflows.engine.canvas import publish_steps
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
-from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError
+from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError, NotFoundError
 from workflows.model.params import coerce_params
 from workflows.model.states import State
 
@@ -101,6 +102,14 @@ def submit(
         _log.warning("run %s is recorded and will start later: %s", accepted.run_id, error)
         return accepted
     return Submitted(accepted.run_pk, accepted.run_id, is_published=True, is_new=True)
+
+
+def context_of(runtime: Runtime, run_pk: int) -> RunContext:
+    """The run's identity and params; `NotFoundError` when it was deleted."""
+    context = runtime.context(run_pk)
+    if context is None:
+        raise NotFoundError(f"there is no run with the key {run_pk}", "list the runs with `celeriac ps`")
+    return context
 
 
 def start_run(runtime: Runtime, run_pk: int) -> bool:

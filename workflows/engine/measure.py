@@ -30,7 +30,7 @@ _Connection: Callable[..., Any] = kombu_connection.Connection
 _dumps: Callable[[object], str] = kombu_json.dumps
 _loads: Callable[[str], Any] = kombu_json.loads
 
-_TASK_OPTIONS = ("ignore_result", "serializer", "compression", "priority", "expires", "time_limit", "soft_time_limit")
+_TASK_OPTIONS = ("ignore_result", "serializer", "compression", "expires", "time_limit", "soft_time_limit")
 """What a task's class adds to its messages."""
 
 

@@ -40,8 +40,11 @@ class Lru(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """The value, None when it is not kept."""
-        value = self._values.get(key)
-        return value
+        return self._values.get(key)
+
+    def drop(self, key: K) -> None:
+        """Keep it no more."""
+        self._values.pop(key, None)
 
     def put(self, key: K, value: V) -> V:
         """Keep a value, and give it back."""
@@ -93,3 +96,7 @@ class Runtime:
             return known
         found = self.database.retrying(lambda tx: runs.load_context(tx, run_pk), autocommit=True)
         return None if found is None else self._contexts.put(run_pk, found)
+
+    def forget(self, run_pk: int) -> None:
+        """Read the run anew next time."""
+        self._contexts.drop(run_pk)

@@ -1,0 +1,131 @@
+"""What a person does to a run: cancel it, or set its failed parts going again. Set-wise, by the run's key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflows.compile.plan import Plan
+from workflows.db import runs
+from workflows.db.database import Statement, Transaction
+from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
+from workflows.db.units import quoted
+from workflows.model.states import CLAIMABLE, RUN_TRANSITIONS, Event, SkipReason, State
+
+_REQUEST_CANCEL = Statement("""
+    UPDATE job_runs SET cancel_requested = true,
+        status = CASE WHEN status = 'PENDING' THEN 'REVOKED' ELSE status END,
+        finished_at = CASE WHEN status = 'PENDING' THEN {now} ELSE finished_at END
+    WHERE id = :run AND status IN ('PENDING', 'PROGRESS') RETURNING status""")
+_REVOKE_STEPS = Statement(f"""
+    UPDATE step_runs SET status = 'REVOKED', finished_at = {{now}}, next_dispatch_at = NULL
+    WHERE run_pk = :run AND part = 0
+        AND (status IN ({quoted(CLAIMABLE)}) OR (status = 'PROGRESS' AND lease_until IS NULL))
+    RETURNING ordinal, {{now}}""")
+_DROP_RANGES = Statement(f"DELETE FROM step_runs WHERE run_pk = :run AND part > 0 AND status IN ({quoted(CLAIMABLE)})")
+_REVOKE_ITEMS = Statement("""
+    UPDATE item_runs SET status = 'REVOKED', not_before = NULL WHERE run_pk = :run AND status IN ('PENDING', 'RETRY')""")
+_COUNTS = Statement("""
+    SELECT coalesce(sum(CASE WHEN status IN ('SUCCESS', 'FAILURE', 'SKIPPED') THEN 1 ELSE 0 END), 0),
+        coalesce(sum(CASE WHEN status = 'PROGRESS' AND lease_until IS NOT NULL THEN 1 ELSE 0 END), 0),
+        coalesce(sum(CASE WHEN status = 'REVOKED' THEN 1 ELSE 0 END), 0)
+    FROM step_runs WHERE run_pk = :run AND part = 0""")
+_RUN_STATE = Statement("SELECT status, steps_total, event_seq FROM job_runs WHERE id = :run")
+
+_STANDINGS = Statement("""
+    SELECT ordinal, status, reason, items_total, items_inserted, items_success FROM step_runs
+    WHERE run_pk = :run AND part = 0 ORDER BY ordinal""")
+_LOCK_RUN = Statement("""
+    UPDATE job_runs SET status = 'PROGRESS', generation = generation + 1, cancel_requested = false, error = NULL,
+        finished_at = NULL, outputs = NULL, steps_open = :open, steps_failed = 0, progress_done = :progress,
+        progress_percentage = :progress * 100 / (steps_total * CAST(1000000 AS bigint)), event_seq = event_seq + 1
+    WHERE id = :run AND status = :status RETURNING generation, event_seq, {now}""")
+_RESET_STEP = Statement("""
+    UPDATE step_runs SET status = 'PENDING', reason = NULL, pending = :pending, arrives_by = 'sql',
+        generation = :generation, failures = 0, crashes = 0, redispatches = 0, parked_since = NULL, error = NULL,
+        output = NULL, finished_at = NULL, not_before = NULL, parts_open = 0, items_cursor = items_inserted,
+        items_failure = 0, ready_at = CASE WHEN :pending = 0 THEN {now} ELSE NULL END,
+        next_dispatch_at = CASE WHEN :pending = 0 THEN {now} + :redispatch ELSE NULL END,
+        dispatch_wait_seconds = :redispatch
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = 0""")
+_RESET_ITEMS = Statement("""
+    UPDATE item_runs SET status = 'RETRY', not_before = {now}, failures = 0, crashes = 0, error = NULL
+    WHERE run_pk = :run AND ordinal = :ordinal AND status <> 'SUCCESS'""")
+_DROP_OLD_RANGES = Statement("DELETE FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part > 0")
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAnswer:
+    """What a cancel found, in steps: ended before, still running (they see a flag), never to start."""
+
+    status: str
+    finished: int
+    stopping: int
+    never_started: int
+
+
+def cancel(tx: Transaction, plan: Plan, context: RunContext) -> CancelAnswer:
+    """Everything that has not started is revoked; asked again, the figures as they are by then."""
+    run_pk = context.run_pk
+    if tx.row(_REQUEST_CANCEL, {"run": run_pk}) is not None:
+        revoked = tx.rows(_REVOKE_STEPS, {"run": run_pk})
+        tx.run(_DROP_RANGES, {"run": run_pk})
+        tx.run(_REVOKE_ITEMS, {"run": run_pk})
+        if revoked:
+            at = revoked[0][1]
+            transitions = [Transition(row[0], 0, State.REVOKED.value) for row in revoked]
+            counters = runs.advance(
+                tx, run_pk, at, transitions, step_id=plan.steps[revoked[0][0]].id, ended=len(revoked)
+            )
+            if counters is not None and counters.steps_open == 0:
+                runs.finish(tx, run_pk, State.REVOKED.value, None, None)
+    finished, stopping, never_started = tx.rows(_COUNTS, {"run": run_pk})[0]
+    state = tx.row(_RUN_STATE, {"run": run_pk})
+    assert state is not None
+    if finished + stopping + never_started == 0:
+        never_started = state[1]
+    return CancelAnswer(state[0], finished, stopping, never_started)
+
+
+def resume(tx: Transaction, plan: Plan, run_pk: int, redispatch_seconds: float) -> list[int] | None:
+    """A run that failed or was cancelled goes on in a new generation with what is not done; what is done stays.
+
+    Returns:
+        Ordinals of the steps that are ready; None when the run is in no state to go on.
+    """
+    state = tx.row(_RUN_STATE, {"run": run_pk})
+    if state is None or (State(state[0]), Event.RESUME) not in RUN_TRANSITIONS:
+        return None
+    standings = {row[0]: row for row in tx.rows(_STANDINGS, {"run": run_pk})}
+    open_again = {
+        ordinal
+        for ordinal, row in standings.items()
+        if row[1] != State.SUCCESS and not (row[1] == State.SKIPPED and row[2] == SkipReason.CONDITION)
+    }
+    if any(standings[ordinal][1] == State.PROGRESS for ordinal in open_again):
+        return None
+    done = (len(plan.steps) - len(open_again)) * STEP_PROGRESS
+    done += sum((standings[o][5] or 0) * STEP_PROGRESS // standings[o][3] for o in open_again if standings[o][3])
+    locked = tx.row(_LOCK_RUN, {"run": run_pk, "status": state[0], "open": len(open_again), "progress": done})
+    if locked is None:
+        return None
+    ready = []
+    for ordinal in sorted(open_again):
+        pending = sum(before in open_again for before in plan.steps[ordinal].predecessors)
+        tx.run(_DROP_OLD_RANGES, {"run": run_pk, "ordinal": ordinal})
+        tx.run(
+            _RESET_STEP,
+            {
+                "run": run_pk,
+                "ordinal": ordinal,
+                "pending": pending,
+                "generation": locked[0],
+                "redispatch": redispatch_seconds,
+            },
+        )
+        tx.run(_RESET_ITEMS, {"run": run_pk, "ordinal": ordinal})
+        if not pending:
+            ready.append(ordinal)
+    runs.add_event(
+        tx, run_pk, locked[1], locked[2], Transition(None, None, State.PROGRESS.value, {"generation": locked[0]})
+    )
+    return ready

@@ -1,0 +1,361 @@
+"""What people read of runs: values for reports, the API and the page. Never used by the engine to decide."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflows.compile.plan import Plan
+from workflows.db import runs
+from workflows.db.database import Row, Statement, Transaction
+from workflows.model.errors import NotFoundError
+from workflows.model.states import is_terminal
+
+_RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
+    j.steps_total, j.steps_open, j.steps_failed, j.redispatches, j.cancel_requested, j.created_at, j.started_at,
+    j.finished_at, j.params, j.outputs, j.error, j.generation, {now}"""
+
+_RUN = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE j.task_id = :id")
+_RUN_BY_PREFIX = Statement(
+    f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE substr(j.task_id, 1, :length) = :id ORDER BY j.id LIMIT 2"
+)
+_LATEST = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j ORDER BY j.id DESC LIMIT 1")
+_RUNS = Statement(f"""
+    SELECT {_RUN_COLUMNS} FROM job_runs j
+    WHERE (:workflow = '' OR j.workflow_id = :workflow) AND (:status = '' OR j.status = :status) AND j.id < :before
+    ORDER BY j.id DESC LIMIT :limit""")
+_STEPS = Statement("""
+    SELECT ordinal, step_id, queue, status, reason, token, failures, crashes, started_at, finished_at, ready_at,
+        items_total, items_success, items_failure, progress_done, error, not_before, lease_until IS NOT NULL
+    FROM step_runs WHERE run_pk = :run AND part = 0 ORDER BY ordinal""")
+_FIRST_ATTEMPT = Statement("""
+    SELECT ordinal, min(started_at) FROM attempts WHERE run_pk = :run AND part = 0 AND item_index = -1
+    GROUP BY ordinal""")
+_OUTPUT = Statement("SELECT output FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = 0")
+_DISPATCHES = Statement("""
+    SELECT via, count(*) FROM attempts WHERE run_pk = :run AND item_index = -1 AND via <> 'reconciler' GROUP BY via""")
+_ATTEMPTS = Statement("""
+    SELECT ordinal, part, item_index, generation, number, status, via, node, pid, started_at, finished_at, error
+    FROM attempts WHERE run_pk = :run AND (:ordinal < 0 OR ordinal = :ordinal)
+    ORDER BY started_at, ordinal, number LIMIT :limit""")
+_ITEMS = Statement("""
+    SELECT item_index, key, status, failures, started_at, finished_at, error FROM item_runs
+    WHERE run_pk = :run AND ordinal = :ordinal AND (:status = '' OR status = :status) AND item_index >= :from
+    ORDER BY item_index LIMIT :limit""")
+_LOGS = Statement("""
+    SELECT id, at, level, ordinal, item_key, attempt, message FROM log_lines
+    WHERE run_pk = :run AND id > :after AND (:ordinal < 0 OR ordinal = :ordinal) ORDER BY id LIMIT :limit""")
+_EVENTS = Statement("""
+    SELECT seq, at, ordinal, part, status, detail FROM run_events
+    WHERE run_pk = :run AND seq > :after ORDER BY seq LIMIT :limit""")
+_LIVE_WORKERS = Statement("""
+    SELECT node, hostname, pid, slots, queues, started_at, {now} - seen_at FROM workers WHERE seen_at > {now} - 15.0
+    ORDER BY node""")
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run. `run_id` is its public id (and its Celery task id); instants are seconds since 1970.
+
+    Attributes:
+        seconds: From its start to its end, or to now; None before the start.
+        now: The database's time of the reading.
+    """
+
+    run_pk: int
+    run_id: str
+    workflow: str
+    version_id: int
+    status: str
+    progress: int
+    current_step: str | None
+    steps_total: int
+    steps_open: int
+    steps_failed: int
+    redispatches: int
+    cancel_requested: bool
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    params: dict[str, Any]
+    outputs: dict[str, Any] | None
+    error: str | None
+    generation: int
+    now: float
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its state is final."""
+        return is_terminal(self.status)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has run."""
+        if self.started_at is None:
+            return None
+        return (self.finished_at if self.finished_at is not None else self.now) - self.started_at
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds it will still take at the pace so far; None when that cannot be said."""
+        if self.is_ended or self.seconds is None or self.progress <= 0:
+            return None
+        return self.seconds * (100 - self.progress) / self.progress
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of a run.
+
+    Attributes:
+        attempts: Tries so far.
+        items_total: Calls of a map, None before it is expanded and for other steps.
+        share: How far it is, 0 to 1.
+        error: `{type, message, traceback}` of the last failed try.
+    """
+
+    ordinal: int
+    step_id: str
+    queue: str
+    status: str
+    reason: str | None
+    attempts: int
+    failures: int
+    crashes: int
+    started_at: float | None
+    finished_at: float | None
+    ready_at: float | None
+    items_total: int | None
+    items_success: int
+    items_failure: int
+    share: float
+    error: dict[str, Any] | None
+    not_before: float | None
+
+    def seconds(self, now: float) -> float | None:
+        """How long it has taken; None when it has not started."""
+        if self.started_at is None:
+            return None
+        return (self.finished_at if self.finished_at is not None else now) - self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """A run with its steps in topological order, and who delivered them."""
+
+    run: RunView
+    steps: tuple[StepView, ...]
+    dispatches: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `celeriac run --json` prints."""
+        run = self.run
+        return {
+            "run_id": run.run_id,
+            "workflow": run.workflow,
+            "status": run.status,
+            "progress": run.progress,
+            "created_at": run.created_at,
+            "started_at": run.started_at,
+            "finished_at": run.finished_at,
+            "seconds": run.seconds,
+            "params": run.params,
+            "steps": {step.step_id: _step_json(step, run.now) for step in self.steps},
+            "dispatches": self.dispatches,
+            "outputs": run.outputs or {},
+            "error": run.error,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A kept line of a step's log."""
+
+    id: int
+    at: float
+    level: str
+    step_id: str | None
+    item_key: str | None
+    attempt: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker that has been seen in the last seconds."""
+
+    node: str
+    hostname: str
+    pid: int
+    slots: int
+    queues: tuple[str, ...]
+    started_at: float
+    silent_seconds: float
+
+
+def find_run(tx: Transaction, name: str) -> RunView:
+    """The run with this id, or whose id begins so when that is only one; `latest` names the last one accepted.
+
+    Raises:
+        NotFoundError: there is none, or more than one.
+    """
+    if name == "latest":
+        rows = tx.rows(_LATEST)
+    else:
+        rows = tx.rows(_RUN, {"id": name})
+        if not rows and 4 <= len(name) < 36:
+            rows = tx.rows(_RUN_BY_PREFIX, {"id": name, "length": len(name)})
+    if not rows:
+        raise NotFoundError(f"there is no run '{name}'", "list the runs with `celeriac ps`")
+    if len(rows) > 1:
+        raise NotFoundError(f"more than one run has an id that begins with '{name}'", "give more of its digits")
+    return _run_view(rows[0])
+
+
+def list_runs(
+    tx: Transaction, *, workflow: str = "", status: str = "", before: int | None = None, limit: int = 50
+) -> list[RunView]:
+    """The latest runs, newest first; `before` is the `run_pk` of the last one of the page before."""
+    rows = tx.rows(
+        _RUNS,
+        {"workflow": workflow, "status": status, "before": before if before is not None else 2**62, "limit": limit},
+    )
+    return [_run_view(row) for row in rows]
+
+
+def report(tx: Transaction, run: RunView) -> RunReport:
+    """The run's steps: of its plan while it has not started, of its rows afterwards."""
+    plan = runs.load_plan(tx, run.version_id)
+    rows = tx.rows(_STEPS, {"run": run.run_pk})
+    first = {row[0]: row[1] for row in tx.rows(_FIRST_ATTEMPT, {"run": run.run_pk})}
+    steps = tuple(_step_view(row, first.get(row[0])) for row in rows) or _unstarted(plan)
+    dispatches = {"canvas": 0, "sql": 0, "reconciler": run.redispatches}
+    dispatches.update({row[0]: row[1] for row in tx.rows(_DISPATCHES, {"run": run.run_pk})})
+    return RunReport(run, steps, dispatches)
+
+
+def step_output(tx: Transaction, run_pk: int, ordinal: int) -> Any:
+    """The output of a step, None while it has none."""
+    row = tx.row(_OUTPUT, {"run": run_pk, "ordinal": ordinal})
+    return None if row is None or row[0] is None else json.loads(row[0])
+
+
+def attempts(tx: Transaction, run_pk: int, ordinal: int | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+    """Ended tries in the order of their start; `item_index` -1 is the step itself."""
+    names = "ordinal part item_index generation number status via node pid started_at finished_at error".split()
+    found = tx.rows(_ATTEMPTS, {"run": run_pk, "ordinal": -1 if ordinal is None else ordinal, "limit": limit})
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    for row in rows:
+        row["error"] = json.loads(row["error"]) if row["error"] else None
+    return rows
+
+
+def items(
+    tx: Transaction, run_pk: int, ordinal: int, *, status: str = "", first: int = 0, limit: int = 1000
+) -> list[dict[str, Any]]:
+    """Calls of a map from index `first` on, those in `status` when it is given."""
+    names = ("index", "key", "status", "failures", "started_at", "finished_at", "error")
+    found = tx.rows(_ITEMS, {"run": run_pk, "ordinal": ordinal, "status": status, "from": first, "limit": limit})
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    for row in rows:
+        row["error"] = json.loads(row["error"]) if row["error"] else None
+    return rows
+
+
+def logs(
+    tx: Transaction, run: RunView, *, after: int = 0, step_id: str | None = None, limit: int = 1000
+) -> list[LogLine]:
+    """Kept log lines with an id above `after`, in order."""
+    plan = runs.load_plan(tx, run.version_id)
+    ordinal = -1
+    if step_id is not None:
+        try:
+            ordinal = plan.ordinal_of(step_id)
+        except KeyError:
+            raise NotFoundError(f"workflow '{run.workflow}' has no step '{step_id}'") from None
+    rows = tx.rows(_LOGS, {"run": run.run_pk, "after": after, "ordinal": ordinal, "limit": limit})
+    return [
+        LogLine(row[0], row[1], row[2], None if row[3] is None else plan.steps[row[3]].id, row[4], row[5], row[6])
+        for row in rows
+    ]
+
+
+def events(tx: Transaction, run_pk: int, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+    """Transitions with a sequence number above `after`, in order; `ordinal` None is the run itself."""
+    names = ("seq", "at", "ordinal", "part", "status", "detail")
+    found = tx.rows(_EVENTS, {"run": run_pk, "after": after, "limit": limit})
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    for row in rows:
+        row["detail"] = json.loads(row["detail"]) if row["detail"] else None
+    return rows
+
+
+def live_workers(tx: Transaction) -> list[WorkerView]:
+    """Workers seen in the last 15 s."""
+    return [
+        WorkerView(row[0], row[1], row[2], row[3], tuple(row[4].split(",")), row[5], row[6])
+        for row in tx.rows(_LIVE_WORKERS)
+    ]
+
+
+def _run_view(row: Row) -> RunView:
+    values = list(row)
+    values[11] = bool(values[11])
+    values[15] = json.loads(values[15])
+    values[16] = json.loads(values[16]) if values[16] else None
+    return RunView(*values)
+
+
+def _step_view(row: Row, first_started: float | None) -> StepView:
+    total, success, failure = row[11], row[12] or 0, row[13] or 0
+    if row[3] in ("SUCCESS", "SKIPPED"):
+        share = 1.0
+    elif total:
+        share = (success + failure) / total
+    else:
+        share = row[14] or 0.0
+    return StepView(
+        ordinal=row[0],
+        step_id=row[1],
+        queue=row[2],
+        status=row[3],
+        reason=row[4],
+        attempts=row[5],
+        failures=row[6],
+        crashes=row[7],
+        started_at=first_started if first_started is not None else row[8],
+        finished_at=row[9],
+        ready_at=row[10],
+        items_total=total,
+        items_success=success,
+        items_failure=failure,
+        share=share,
+        error=json.loads(row[15]) if row[15] else None,
+        not_before=row[16],
+    )
+
+
+def _unstarted(plan: Plan) -> tuple[StepView, ...]:
+    return tuple(
+        StepView(
+            step.ordinal, step.id, step.queue, "PENDING", None, 0, 0, 0, None, None, None, None, 0, 0, 0.0, None, None
+        )
+        for step in plan.steps
+    )
+
+
+def _step_json(step: StepView, now: float) -> dict[str, Any]:
+    return {
+        "status": step.status,
+        "reason": step.reason,
+        "attempts": step.attempts,
+        "seconds": step.seconds(now),
+        "items": None
+        if step.items_total is None
+        else {"total": step.items_total, "success": step.items_success, "failure": step.items_failure},
+        "error": None
+        if step.error is None or step.status == "SUCCESS"
+        else f"{step.error['type']}: {step.error['message']}",
+        "progress": round(step.share * 100),
+    }
