@@ -1,0 +1,98 @@
+"""What must hold in every world, whatever happens. Each law is a sentence: the name of its violation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.model.model import May
+from tests.model.protocol import Protocol
+from tests.model.world import World
+from workflows.model.states import TERMINAL, State
+
+RUNS_END = "once the faults stop, every order of events ends the run"
+"""Checked by `explore` on all worlds together."""
+
+
+def broken_by_move(before: World, after: World) -> Iterator[str]:
+    """The laws about what may change."""
+    same_generation = after.generation == before.generation
+    if before.run in TERMINAL and after.run is not before.run and same_generation:
+        yield "the end of a run is final within a generation"
+    for old, new in zip(before.rows, after.rows, strict=True):
+        if old is new:
+            continue
+        if old.state in TERMINAL and new.state is not old.state and same_generation:
+            yield "the end of a step is final within a generation"
+        if new.token > old.token and before.cancelled:
+            yield "no step is claimed after its run was cancelled"
+
+
+def broken_by_world(protocol: Protocol, world: World) -> Iterator[str]:
+    """The laws about what may be."""
+    undisturbed = world.faults == protocol.model.faults
+    for step, row in enumerate(world.rows):
+        upstream = [world.rows[before].state for before in protocol.graph.predecessors[step]]
+        if row.commits > 1:
+            yield "no result is committed twice"
+        if row.effects > 1:
+            yield "an effect with a key is made at most once at its target"
+        if row.crashes > row.token:
+            yield "the loss of an owner is counted once"
+        if step not in protocol.graph.part_of and row.pending != sum(state not in TERMINAL for state in upstream):
+            yield "pending is the number of dependencies that have not ended"
+        if row.state in (State.PROGRESS, State.SUCCESS) and any(state is not State.SUCCESS for state in upstream):
+            yield "no step starts before its dependencies have committed"
+        if not _means_what_it_says(protocol, world, step):
+            yield f"a step is {row.state} for the reason that the word gives"
+        if undisturbed and protocol.is_ready(world, step) and not protocol.is_coming(world, step):
+            yield "in an undisturbed run the reconciler has nothing to rescue"
+    if not _run_agrees(protocol, world):
+        yield "a run ends when its steps have ended, and as they have"
+
+
+def _means_what_it_says(protocol: Protocol, world: World, step: int) -> bool:
+    """Whether the state of a step agrees with what has happened to it."""
+    model, row = protocol.model, world.rows[step]
+    parts = [world.rows[part].state for part in model.maps.get(step, ())]
+    if row.commits != (row.state is State.SUCCESS) or (row.open_parts and row.state is not State.PROGRESS):
+        return False
+    match row.state:
+        case State.PENDING:
+            return row.due
+        case State.PROGRESS:
+            return row.token > 0
+        case State.RETRY:
+            return 0 < row.failures < model.max_attempts
+        case State.WAITING:
+            return world.may.count(May.PARK) < model.may.count(May.PARK)
+        case State.SUCCESS:
+            return row.effects > 0 or bool(parts)
+        case State.FAILURE:
+            return row.failures >= model.max_attempts or row.crashes >= model.max_crashes or State.FAILURE in parts
+        case State.REVOKED:
+            return world.cancelled
+        case State.SKIPPED:
+            before = {world.rows[before].state for before in protocol.graph.predecessors[step]}
+            return not before.isdisjoint({State.FAILURE, State.REVOKED, State.SKIPPED})
+        case _:
+            return False
+
+
+def _run_agrees(protocol: Protocol, world: World) -> bool:
+    """Whether the run's row says what its steps' rows say."""
+    steps = {row.state for step, row in enumerate(world.rows) if protocol.exists(world, step)}
+    never_started = steps == {State.PENDING} and not any(row.token for row in world.rows)
+    refused = never_started and world.may.count(May.REFUSE) < protocol.model.may.count(May.REFUSE)
+    match world.run:
+        case State.PENDING:
+            return never_started and not refused and not world.cancelled
+        case State.PROGRESS:
+            return not steps <= TERMINAL
+        case State.SUCCESS:
+            return steps == {State.SUCCESS}
+        case State.FAILURE:
+            return (steps <= TERMINAL and State.FAILURE in steps and State.REVOKED not in steps) or refused
+        case State.REVOKED:
+            return world.cancelled and ((steps <= TERMINAL and State.REVOKED in steps) or never_started)
+        case _:
+            return False
