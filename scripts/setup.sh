@@ -24,13 +24,13 @@ die() {
 # The first interpreter that is new enough: $PYTHON, python3, then by version.
 find_python() {
   local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11; do
+  for candidate in "${PYTHON:-python3}" ${PYTHON:-python3.13 python3.12 python3.11}; do
     if "$candidate" -c "$CHECK" 2>/dev/null; then
       command -v "$candidate"
       return
     fi
   done
-  die "Python 3.11 or later was not found" "install it (Debian, Ubuntu: apt-get install python3 python3-pip), or name it: PYTHON=/path/to/python3 $0"
+  die "${PYTHON:-python3} is not Python 3.11 or later" "install it (Debian, Ubuntu: apt-get install python3 python3-pip), or name it: PYTHON=/path/to/python3 $0"
 }
 
 checksum() {
