@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Queue
 
+from workflows.engine.dispatch import EXECUTE_TASK
 from workflows.settings import Config
 
 QUEUES = ("research", "processing")
@@ -53,6 +54,7 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "task_default_queue": "processing",
         "task_default_exchange": "",
         "task_default_routing_key": "processing",
+        "task_routes": {EXECUTE_TASK: {"queue": "research"}},
         "task_create_missing_queues": True,
         "task_ignore_result": True,
         "broker_connection_retry_on_startup": True,

@@ -11,7 +11,8 @@ from workflows.compile import compile_workflow
 from workflows.compile.budget import MessageSize
 from workflows.compile.explain import explain
 from workflows.compile.plan import Plan
-from workflows.engine.canvas import fragment_canvas, job_signature
+from workflows.engine.canvas import fragment_canvas
+from workflows.engine.dispatch import execute_signature
 from workflows.engine.measure import Origin, Scale
 from workflows.model.spec import Json, Workflow
 
@@ -34,7 +35,7 @@ def plan_messages(app: Celery, plan: Plan, run_pk: int = RUN_PK) -> list[Message
     """Every message of an undisturbed run, as a Redis broker would get it; ranges of maps are left out."""
     scale = Scale(app)
     run_id = uuid()
-    messages = scale.weigh(job_signature(app, run_pk, run_id))
+    messages = scale.weigh(execute_signature(app, run_pk, run_id))
     origin = Origin(uuid(), run_id)  # a fragment is published by the job or by a step that completes
     for fragment in plan.fragments:
         messages += scale.weigh(fragment_canvas(app, plan, fragment, run_pk), origin)
