@@ -193,7 +193,11 @@ class _Builder:
             return Scalar(value, line, column, inner)
         is_key = bool(self._stack) and self._stack[-1].is_map and len(self._stack[-1].parts) % 2 == 0
         if value and value[0] not in _MAY_BE_SPECIAL:
-            return _MERGE if is_key and value == "<<" else Scalar(value, line, column, inner)
+            if not (is_key and value == "<<"):
+                return Scalar(value, line, column, inner)
+            if event.anchor:
+                raise _UnreadableError(Code.YAML_FEATURE, Position(line, column), "the key '<<' cannot have an anchor")
+            return _MERGE
         if is_key:
             return self._special_key(value, Position(line, column))
         return Scalar(self._resolved(value, Position(line, column)), line, column, inner)

@@ -99,6 +99,7 @@ _SNIPPETS = st.sampled_from(
 @given(st.text())
 @example("a: !<tag:yaml.org,2002:map> x")
 @example("? |-\n")
+@example("&a <<: *a")
 def test_any_text(text: str) -> None:
     read(text)
 
