@@ -24,7 +24,8 @@ STEP_TASK = "celeriac.step"
 def step_signature(app: Celery, run_pk: int, ordinal: int, *, part: int = 0, queue: str) -> Signature:
     """The message of one unit of work; immutable, so what ran before it adds nothing to its arguments."""
     args = (run_pk, ordinal, part) if part else (run_pk, ordinal)
-    return Signature(STEP_TASK, args=args, immutable=True, options={"queue": queue}, app=app)
+    # Nobody waits for a reply. Left out, Celery writes an address of 36 characters into every step of a chain.
+    return Signature(STEP_TASK, args=args, immutable=True, options={"queue": queue, "reply_to": ""}, app=app)
 
 
 def fragment_canvas(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) -> Signature:

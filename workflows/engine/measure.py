@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,12 @@ from celery import Celery
 from celery.backends.base import BaseBackend
 from celery.canvas import Signature, chord, group, maybe_signature
 from celery.canvas import _chain as chain_type
-from kombu import connection as kombu_connection
+from kombu.connection import Connection
 from kombu.transport import virtual
-from kombu.utils import json as kombu_json
+from kombu.utils.json import dumps, loads
 
 from workflows.compile.budget import MessageSize
 from workflows.engine.canvas import STEP_TASK, send
-
-# kombu names no types.
-_Connection: Callable[..., Any] = kombu_connection.Connection
-_dumps: Callable[[object], str] = kombu_json.dumps
-_loads: Callable[[str], Any] = kombu_json.loads
 
 _TASK_OPTIONS = ("ignore_result", "serializer", "compression", "expires", "time_limit", "soft_time_limit")
 """What a task's class adds to its messages."""
@@ -49,7 +44,7 @@ class Scale:
         self._sent: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._app = _twin(app)
         options = {"deliver": lambda queue, message: self._sent.append((queue, message))}
-        self._connection = _Connection(transport=_ListTransport, transport_options=options)
+        self._connection = Connection(transport=_ListTransport, transport_options=options)
         self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
 
     def weigh(self, canvas: Signature, origin: Origin | None = None) -> list[MessageSize]:
@@ -60,14 +55,14 @@ class Scale:
             origin: The task that would publish it; None for a process that is no worker.
         """
         self._app.origin = origin
-        send(self._app, maybe_signature(_loads(_dumps(canvas)), app=self._app), self._producer)
+        send(self._app, maybe_signature(loads(dumps(canvas)), app=self._app), self._producer)
         sizes, kind, arrived = [], _kind(canvas), Counter[str]()
         while self._sent:
             queue, message = self._sent.popleft()
             args, _, then = json.loads(base64.b64decode(message["body"]))
             is_body = isinstance(canvas, chord) and not then["chord"] and not then["chain"]
             ordinal = args[1] if len(args) > 1 else None
-            sizes.append(MessageSize("chord body" if is_body else kind, ordinal, queue, len(_dumps(message))))
+            sizes.append(MessageSize("chord body" if is_body else kind, ordinal, queue, len(dumps(message))))
             self._go_on(message["headers"], then, arrived)
         return sizes
 

@@ -14,7 +14,8 @@ from celery.contrib.testing.worker import start_worker
 from tests.support.waiting import wait_until
 from workflows.compile import compile_workflow
 from workflows.compile.plan import Plan
-from workflows.engine.canvas import STEP_TASK, fragment_canvas, job_signature, publish_fragment, publish_steps
+from workflows.engine.canvas import STEP_TASK, fragment_canvas, publish_fragment, publish_steps
+from workflows.engine.dispatch import EXECUTE_TASK, execute_signature
 from workflows.engine.measure import measure
 from workflows.model.errors import BrokerUnavailableError
 from workflows.model.spec import StepSpec, Workflow
@@ -105,11 +106,11 @@ def test_our_messages_are_those_that_celery_itself_would_send(
 
 
 def test_the_message_that_starts_a_run_has_the_measured_size(app: Celery, broker_client: redis.Redis) -> None:
-    @app.task(name="execute_research_job", ignore_result=True, shared=False)
+    @app.task(name=EXECUTE_TASK, ignore_result=True, shared=False)
     def job(run_pk: int) -> None:
         """Done at once."""
 
-    signature = job_signature(app, RUN_PK, "9d0f4d2e-55a5-4b0f-9f39-5e6f2a8f6b11")
+    signature = execute_signature(app, RUN_PK, "9d0f4d2e-55a5-4b0f-9f39-5e6f2a8f6b11")
     (size,) = measure(app, signature)
     publish_steps(app, [signature])
     assert in_queue(broker_client, size.queue) == [pytest.approx(size.bytes, rel=TOLERANCE)]
