@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import hypothesis
 import psycopg
@@ -55,7 +56,7 @@ def _valkey(run_id: str, worker_id: str) -> Iterator[str]:
     if given:
         # Processes of one run share the server: each has a database of its own.
         number = int(worker_id.removeprefix("gw")) if worker_id != "master" else 0
-        yield f"{given.rstrip('/').rsplit('/', 1)[0] if given.count('/') > 2 else given}/{number}"
+        yield urlsplit(given)._replace(path=f"/{number}").geturl()
         return
     with valkey_server(shared_folder(run_id, f"valkey-{worker_id}")) as url:
         yield url
@@ -80,7 +81,7 @@ def broker_client(broker_url: str) -> Iterator[redis.Redis]:
 def _postgres(run_id: str) -> Iterator[str]:
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
-        yield given.replace("postgresql+psycopg://", "postgresql://", 1)
+        yield urlsplit(given)._replace(scheme="postgresql").geturl()
         return
     with postgres_server(shared_folder(run_id, "postgres")) as url:
         yield url
@@ -92,9 +93,7 @@ def postgres_url(_postgres: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(_postgres, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        base, _, query = _postgres.partition("?")
-        url = f"{base.rsplit('/', 1)[0]}/{name}{'?' + query if query else ''}"
-        yield url.replace("postgresql://", "postgresql+psycopg://", 1)
+        yield urlsplit(_postgres)._replace(scheme="postgresql+psycopg", path=f"/{name}").geturl()
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

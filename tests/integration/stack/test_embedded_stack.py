@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -373,3 +374,11 @@ def test_the_state_is_plain_json_that_names_no_secret(config: Config) -> None:
     assert set(told) == {
         "phase", "supervisor_pid", "socket", "slots", "broker", "worker", "broker_starts", "worker_starts",
     }  # fmt: skip
+
+
+def test_a_home_that_is_removed_takes_its_stack_along(home: Path, config: Config) -> None:
+    with stack_of(config) as stack:
+        running(config)
+        shutil.rmtree(home)
+        wait_until(lambda: not processes_of(home))
+        assert stack.status() is None
