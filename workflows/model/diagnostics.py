@@ -6,6 +6,7 @@ A code is never given a second meaning and never disappears; `docs/reference/dia
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +18,8 @@ from workflows.model.spec import Position
 MAX_DIAGNOSTICS = 200
 """Findings kept of one file; a file with more is broken in the same way everywhere."""
 
-_SUGGESTION_BUDGET = 20_000
+_MAX_KEPT = 10 * MAX_DIAGNOSTICS
+_SUGGESTION_BUDGET = 8_000
 """Names compared in search of 'did you mean' for one file: a wrong file of 5,000 steps must stay quick to refuse."""
 
 
@@ -104,24 +106,27 @@ class Report:
 
     file: str
     _found: list[Diagnostic] = field(default_factory=list)
-    _has_errors: bool = False
+    _counts: Counter[Severity] = field(default_factory=Counter)
     _budget: int = _SUGGESTION_BUDGET
 
     def add(self, code: Code, position: Position, message: str, hint: str = "") -> None:
         """Note a finding; whether it is an error or a warning follows from its code."""
         severity = severity_of(code)
-        self._has_errors = self._has_errors or severity == "error"
-        self._found.append(Diagnostic(self.file, position.line, position.column, code.value, message, hint, severity))
+        self._counts[severity] += 1
+        if self._counts[severity] <= _MAX_KEPT:
+            self._found.append(
+                Diagnostic(self.file, position.line, position.column, code.value, message, hint, severity)
+            )
 
     @property
     def has_errors(self) -> bool:
         """Whether anything found so far refuses the definition."""
-        return self._has_errors
+        return self._counts["error"] > 0
 
     @property
     def full(self) -> bool:
         """Whether so much was found that looking further helps nobody."""
-        return len(self._found) >= 10 * MAX_DIAGNOSTICS
+        return self._counts["error"] >= _MAX_KEPT
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         """What was found, by place, without doubles; of very many `MAX_DIAGNOSTICS`, errors first."""
@@ -135,7 +140,7 @@ class Report:
             last.line,
             last.column,
             Code.LIMIT.value,
-            f"{len(found) - len(kept)} further findings are not shown",
+            f"at least {self._counts.total() - len(kept)} further findings are not shown",
             "mend these first",
         )
         return (*sorted(kept, key=_by_place), more)

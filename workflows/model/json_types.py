@@ -23,6 +23,7 @@ MAX_PATTERN = 1_000
 
 _MAX_DEPTH = 40
 _ARRAY, _NULL = frozenset({"array"}), frozenset({"null"})
+_TIMES = frozenset({"duration", "date-time", "date", "time"})
 _TYPE_NAMES = {
     "null": "null", "boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "a text",
     "array": "a list", "object": "a mapping",
@@ -81,7 +82,9 @@ class Schema:
         found: set[str] = set()
         for branch in self.alternatives():
             named = branch.words.get("type")
-            if isinstance(named, str):
+            if named == "string" and branch.words.get("format") in _TIMES:
+                found.update(("string", "number"))  # models read a number of seconds here, too
+            elif isinstance(named, str):
                 found.add(named)
             elif isinstance(named, list):
                 found.update(map(str, named))
@@ -141,7 +144,9 @@ def field(schema: Schema, name: str) -> Schema | None:
         NoFieldError: no value of this type can have such a field.
     """
     branches = [branch for branch in schema.alternatives() if branch.types() != _NULL]
-    if len(branches) != 1:
+    if not branches:
+        raise NoFieldError(f"null has no field '{name}'", "the step gives nothing")
+    if len(branches) > 1:
         return None
     branch = branches[0]
     types = branch.types()

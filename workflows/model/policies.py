@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is no duration; write 30s, 10m, 6h, 1d or a number of seconds")
     if isinstance(value, int | float):
-        if value < 0 or value != value or value == float("inf"):
+        if value < 0 or not math.isfinite(value):
             raise ValueError(f"{value!r} is no duration; it must be a finite number of seconds, 0 or more")
         return float(value)
     match = _DURATION.match(value.strip()) if isinstance(value, str) else None

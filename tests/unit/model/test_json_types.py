@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -34,7 +35,10 @@ def found(value: Any, schema: Schema = PAPER) -> list[tuple[tuple[str | int, ...
         ({"title": "ab", "authors": [{"name": "x", "orcid": None}], "best": None, "extra": {"k": 1}}, []),
         ({}, [((), "missing")]),
         ({"title": "a"}, [(("title",), "type")]),
-        ({"title": "ab", "authors": [{"nam": "x"}]}, [(("authors", 0, "nam"), "unknown"), (("authors", 0), "missing")]),
+        (
+            {"title": "ab", "authors": [{"nname": "x"}]},
+            [(("authors", 0, "nname"), "unknown"), (("authors", 0), "missing")],
+        ),
         ({"title": "ab", "best": {"name": 5}}, [(("best", "name"), "type")]),
         ({"title": "ab", "best": "x"}, [(("best",), "type")]),
         ({"title": "ab", "extra": {"k": "v"}}, [(("extra", "k"), "type")]),
@@ -75,10 +79,24 @@ def test_paths_lead_through_references_options_and_lists() -> None:
     assert at("extra", "anything") == {"integer"}
     assert at("refs", "refs", "title") == {"array"}
     with pytest.raises(NoFieldError) as wrong:
-        at("authors", "nam")
+        at("authors", "nname")
     assert wrong.value.hint == "did you mean 'name'?"
     with pytest.raises(NoFieldError, match="a text has no field 'upper'"):
         at("title", "upper")
+
+
+def test_a_step_that_gives_nothing_has_no_fields() -> None:
+    with pytest.raises(NoFieldError):
+        field(Schema.of({"type": "null"}), "count")
+
+
+def test_models_of_times_take_texts_and_seconds() -> None:
+    class Pause(BaseModel):
+        wait: timedelta
+
+    schema = Schema.of(Pause.model_json_schema())
+    assert problems({"wait": 30}, schema) == problems({"wait": "PT30S"}, schema) == []
+    assert problems({"wait": [30]}, schema)
 
 
 def test_a_schema_that_says_nothing_allows_everything() -> None:

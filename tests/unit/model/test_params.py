@@ -33,9 +33,9 @@ def test_null_is_a_value_only_where_it_is_the_default() -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ParamError) as refused:
-        coerce_params(SPECS, {"limt": 3, "limit": 9, "hook": 5})
+        coerce_params(SPECS, {"llimit": 3, "limit": 9, "hook": 5})
     assert str(refused.value).splitlines() == [
-        "param 'limt' is not declared; did you mean 'limit'?",
+        "param 'llimit' is not declared; did you mean 'limit'?",
         "param 'query' is required (string)",
         "param 'limit': 9 must be at most 5",
         "param 'hook': a text is expected, not the number 5; put it in quotes",

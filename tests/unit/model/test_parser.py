@@ -146,7 +146,7 @@ def test_of_very_many_findings_the_first_are_shown_and_the_rest_counted() -> Non
         parse_workflow(text)
     shown = refused.value.diagnostics
     assert len(shown) == MAX_DIAGNOSTICS + 1
-    assert "800 further findings" in shown[-1].message
+    assert "at least 800 further findings" in shown[-1].message
 
 
 def test_two_thousand_steps_are_read_well_within_a_second() -> None:
@@ -174,8 +174,9 @@ def test_two_thousand_steps_are_read_well_within_a_second() -> None:
         "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
         + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
         "id: w\nsteps:\n" + "".join(f"  step{i}: {{uses: nap, needs: stop{i}}}\n" for i in range(300)),
+        "{" + "a: yes, " * 10_000 + "}",
     ],
-    ids=["brackets", "braces", "dashes", "questions", "quotes", "bomb", "many unknown needs"],
+    ids=["brackets", "braces", "dashes", "questions", "quotes", "bomb", "many unknown needs", "doubled keys"],
 )
 def test_a_hostile_file_is_refused_quickly(text: str) -> None:
     times = []
