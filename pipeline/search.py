@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -210,28 +210,29 @@ _SQLITE_BM25 = text(
 )
 
 
-_SQLITE_HOLDERS = text(
-    "SELECT count(*), coalesce(max(rowid = :best), 0) FROM entries_fts WHERE entries_fts MATCH :query"
-)
+_SQLITE_HOLDERS = text("SELECT count(*) FROM entries_fts WHERE entries_fts MATCH :query")
+
+_SQLITE_HOLDS = text("SELECT count(*) FROM entries_fts WHERE entries_fts MATCH :query AND rowid = :entry")
 
 _SQLITE_TOTAL = text("SELECT count(*) FROM entries")
 
 
 def _bm25_sqlite(connection: Connection, terms: Sequence[str], collection: str, most: int) -> Ranking:
     # Each word is a quoted string, so nothing in a query is syntax of FTS5. A paper may have several chunks.
-    quoted = [f'"{term}"' for term in terms]
-    rows = connection.execute(
-        _SQLITE_BM25, {"query": " OR ".join(quoted), "collection": collection, "most": most * 10}
-    ).all()
-    if not rows:
-        return Ranking([])
     total = connection.execute(_SQLITE_TOTAL).scalar_one()
-    rarities, held = [], []
-    for term in quoted:
-        holders, in_best = connection.execute(_SQLITE_HOLDERS, {"query": term, "best": rows[0][0]}).one()
-        rarities.append(rarity(holders, total))
-        held.append(bool(in_best))
-    return Ranking([Ranked(row[0], row[1]) for row in rows], coverage(rarities, held))
+    holders = {f'"{term}"': connection.execute(_SQLITE_HOLDERS, {"query": f'"{term}"'}).scalar_one() for term in terms}
+    weights = {word: rarity(count, total) for word, count in holders.items()}
+    telling = telling_words({word: weights[word] for word, count in holders.items() if count})
+    if not telling:
+        return Ranking([])
+    query = {"query": " OR ".join(telling), "collection": collection, "most": most * 10}
+    order = [Ranked(row[0], row[1]) for row in connection.execute(_SQLITE_BM25, query)]
+    if not order:
+        return Ranking([])
+    held = [
+        connection.execute(_SQLITE_HOLDS, {"query": word, "entry": order[0].entry}).scalar_one() > 0 for word in weights
+    ]
+    return Ranking(order, coverage(list(weights.values()), held))
 
 
 def rarity(holders: int, total: int) -> float:
@@ -247,6 +248,14 @@ def coverage(rarities: Sequence[float], held: Sequence[bool]) -> float:
 
 _POSTGRESQL_LEXEMES = text("SELECT array_agg(lexeme) FROM unnest(to_tsvector('english', :words))")
 
+_POSTGRESQL_HOLDERS = text(
+    """
+    SELECT lexeme, (SELECT count(*) FROM entries
+                     WHERE collection = :collection AND document @@ CAST(quote_literal(lexeme) AS tsquery)) AS holders
+      FROM unnest(:lexemes) AS lexeme
+    """
+).bindparams(bindparam("lexemes", type_=ARRAY(Text)))
+
 _POSTGRESQL_TERMS = text(
     """
     SELECT entries.id, entries.paper_id, length(entries.document) AS size, term.lexeme,
@@ -259,7 +268,7 @@ _POSTGRESQL_TERMS = text(
 ).bindparams(bindparam("lexemes", type_=ARRAY(Text)))
 
 _POSTGRESQL_TOTALS = text(
-    "SELECT count(*), coalesce(avg(length(document)), 0) FROM entries WHERE collection = :collection"
+    "SELECT count(*) AS entries, coalesce(avg(length(document)), 1) AS size FROM entries WHERE collection = :collection"
 )
 
 
@@ -268,25 +277,30 @@ def _bm25_postgresql(connection: Connection, terms: Sequence[str], collection: s
     lexemes = connection.execute(_POSTGRESQL_LEXEMES, {"words": " ".join(terms)}).scalar_one()
     if not lexemes:
         return Ranking([])
-    # Lexemes of words made of \w only: quoted, they are no syntax of tsquery.
-    query = " | ".join(f"'{lexeme}'" for lexeme in lexemes)
-    rows = connection.execute(_POSTGRESQL_TERMS, {"collection": collection, "query": query, "lexemes": lexemes}).all()
-    if not rows:
+    totals = connection.execute(_POSTGRESQL_TOTALS, {"collection": collection}).one()
+    counted = connection.execute(_POSTGRESQL_HOLDERS, {"collection": collection, "lexemes": lexemes}).all()
+    weights = {row.lexeme: rarity(row.holders, totals.entries) for row in counted}
+    telling = telling_words({row.lexeme: weights[row.lexeme] for row in counted if row.holders})
+    if not telling:
         return Ranking([])
-    total, mean_size = connection.execute(_POSTGRESQL_TOTALS, {"collection": collection}).one()
-    holders: dict[str, int] = {}
-    for row in rows:
-        holders[row.lexeme] = holders.get(row.lexeme, 0) + 1
-    weights = {lexeme: rarity(holders.get(lexeme, 0), total) for lexeme in lexemes}
+    # Lexemes of words made of \w only: quoted, they are no syntax of tsquery.
+    query = " | ".join(f"'{lexeme}'" for lexeme in telling)
+    rows = connection.execute(_POSTGRESQL_TERMS, {"collection": collection, "query": query, "lexemes": lexemes}).all()
     scores: dict[Ranked, float] = {}
     for row in rows:
         ranked = Ranked(row.id, row.paper_id)
-        norm = _BM25_K1 * (1 - _BM25_B + _BM25_B * row.size / float(mean_size))
+        norm = _BM25_K1 * (1 - _BM25_B + _BM25_B * row.size / float(totals.size))
         part = weights[row.lexeme] * row.frequency * (_BM25_K1 + 1) / (row.frequency + norm)
         scores[ranked] = scores.get(ranked, 0.0) + part
     order = sorted(scores, key=lambda ranked: (-scores[ranked], ranked.entry))[: most * 10]
     in_best = {row.lexeme for row in rows if row.id == order[0].entry}
     return Ranking(order, coverage(list(weights.values()), [lexeme in in_best for lexeme in weights]))
+
+
+def telling_words(weights: Mapping[str, float]) -> list[str]:
+    """The words but those that nearly every text has: they would make all texts candidates and tell none apart."""
+    least = max(weights.values(), default=0.0) / 5
+    return [word for word, weight in weights.items() if weight >= least]
 
 
 def _hits(connection: Connection, fused: Sequence[tuple[Ranked, float]], terms: Sequence[str]) -> list[Hit]:

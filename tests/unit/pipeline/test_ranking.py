@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.search import Ranked, Ranking, coverage, fuse, rarity, snippet
+from pipeline.search import Ranked, Ranking, coverage, fuse, rarity, snippet, telling_words
 
 
 def ranking(*papers: str, weight: float = 1.0, first_entry: int = 0) -> Ranking:
@@ -41,6 +41,12 @@ def test_rare_words_weigh_more_and_coverage_is_their_share() -> None:
     assert rarity(1, 1000) > rarity(500, 1000) > rarity(1000, 1000) >= 0
     assert coverage([3.0, 1.0], [True, False]) == 0.75
     assert coverage([], []) == 0.0
+
+
+def test_words_of_nearly_every_text_make_no_candidates_unless_there_are_no_others() -> None:
+    assert telling_words({"blockchain": 5.0, "testing": 0.1, "graph": 2.0}) == ["blockchain", "graph"]
+    assert telling_words({"testing": 0.1}) == ["testing"]
+    assert telling_words({}) == []
 
 
 def test_a_snippet_shows_the_sentence_with_the_words_of_the_query() -> None:
