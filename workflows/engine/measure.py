@@ -110,7 +110,7 @@ class _Twin(Celery):
 class _PublishingTask:
     request: Origin
 
-    def add_trail(self, result: object) -> None:
+    def add_trail(self, _result: object) -> None:
         """Nobody reads this task's children."""
 
 

@@ -14,11 +14,13 @@ from celery.contrib.testing.worker import start_worker
 from tests.support.waiting import wait_until
 from workflows.compile import compile_workflow
 from workflows.compile.plan import Plan
+from workflows.engine.app import make_app
 from workflows.engine.canvas import STEP_TASK, fragment_canvas, publish_fragment, publish_steps
 from workflows.engine.dispatch import EXECUTE_TASK, execute_signature
 from workflows.engine.measure import measure
 from workflows.model.errors import BrokerUnavailableError
 from workflows.model.spec import StepSpec, Workflow
+from workflows.settings import Config
 
 RUN_PK = 10**9
 TOLERANCE = 0.02
@@ -32,7 +34,7 @@ def app(broker_url: str) -> Iterator[Celery]:
 
 @contextmanager
 def application(broker: str, backend: str) -> Iterator[Celery]:
-    made = Celery("sizes", broker=broker, backend=backend, set_as_current=False)
+    made = make_app(Config({"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": backend}))
 
     @made.task(name=STEP_TASK, ignore_result=True, shared=False)
     def step(run_pk: int, ordinal: int, part: int = 0) -> None:

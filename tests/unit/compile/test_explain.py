@@ -5,17 +5,18 @@ import time
 from dataclasses import replace
 
 import pytest
-from celery import Celery
 
 from tests.unit.compile.graphs import workflow
 from workflows.compile import compile_workflow
 from workflows.compile.budget import BudgetError, MessageSize, check_budget, weigh
 from workflows.compile.explain import explain_text
+from workflows.engine.app import make_app
 from workflows.engine.dry_run import dry_run
 from workflows.model.spec import Workflow
+from workflows.settings import Config
 
 # Nothing answers there: a dry-run that asked a broker would fail.
-APP = Celery("dry", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/0", set_as_current=False)
+APP = make_app(Config({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}))
 
 DIAMOND = workflow(5, [(0, 1), (1, 2), (0, 3), (2, 4), (3, 4), (0, 4)])
 
