@@ -9,8 +9,9 @@ from typing import Any
 from workflows.model.diagnostics import Code, Report, listed
 from workflows.model.drafts import Draft, ForEachDraft, StepDraft
 from workflows.model.errors import ExpressionError
+from workflows.model.expression_tree import PathUse, paths
 from workflows.model.expression_types import TypeScope, infer, simple
-from workflows.model.expressions import PathUse, Template, holds_expression, parse_template, paths
+from workflows.model.expressions import Template, holds_expression, parse_template
 from workflows.model.graph import cycles
 from workflows.model.json_types import Problem, Schema, Unknown, problems
 from workflows.model.language import RULES_THAT_NEED_UPSTREAM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from workflows.model.expression_syntax import Call, Compare, Expr, Field, Index, ListOf, Literal, Logic, Not, Root
+from workflows.model.expression_tree import Call, Compare, Expr, Field, Index, ListOf, Literal, Logic, Not, Root
 from workflows.model.json_types import NoFieldError, Schema, array_of, field, type_of
 
 Complain = Callable[[str, str, int], None]

@@ -15,7 +15,7 @@ from typing import Any
 import re2
 
 from workflows.model.diagnostics import did_you_mean, listed
-from workflows.model.expressions import equal, kind_of
+from workflows.model.expression_values import equal, kind_of
 from workflows.model.spec import Json
 
 MAX_PATTERN = 1_000

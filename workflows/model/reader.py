@@ -70,7 +70,7 @@ class Reader:
             self.report.add(
                 Code.EXPRESSION_NOT_ALLOWED,
                 node.position,
-                f"{what} is fixed text, no expression is evaluated here",
+                f"no expression is evaluated in {what}",
                 "expressions may stand under with, for_each.items, for_each.key and outputs",
             )
             return None
