@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Connection
+
 from pipeline.steps.embed import EmbedInput, EmbedOutput, embed
 from pipeline.steps.fetch import FetchInput, FetchOutput, fetch
 from pipeline.steps.process_papers import ProcessInput, ProcessOutput, process_papers
 from pipeline.steps.store import StoreInput, StoreOutput, store
-from sqlalchemy import Connection
-
 from workflows.db.database import Database
 
 

@@ -3,8 +3,9 @@
 Two doors to one database:
 
 - `begin()` and `connect()` give SQLAlchemy connections (write transaction, read): steps, migrations, reports.
-- `transaction()`, `autocommit()` and `retrying()` run `Statement`s on a driver connection that this thread keeps. Claims and completions
-  go through it; SQLAlchemy's cost per statement was the largest single cost of a step when it was measured.
+- `transaction()`, `autocommit()` and `retrying()` run `Statement`s on a driver connection that this thread keeps.
+  Claims and completions go through it; SQLAlchemy's cost per statement was the largest single cost of a step when it
+  was measured.
 
 Connections are keyed by process: a forked worker child never touches a socket of its parent.
 """
@@ -272,10 +273,8 @@ class Database:
     def _connection(self) -> Any:
         local = self._local
         connection = getattr(local, "connection", None)
-        if connection is not None and local.pid == os.getpid():
-            if self.dialect == "sqlite" or not connection.closed:
-                return connection
-        local.connection, local.pid = self._open(), os.getpid()
+        if connection is None or local.pid != os.getpid() or (self.dialect == "postgresql" and connection.closed):
+            local.connection, local.pid = self._open(), os.getpid()
         return local.connection
 
     def _open(self) -> Any:
@@ -321,7 +320,7 @@ _inherited: list[object] = []
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same transaction may succeed when it is tried again: busy, restarted, deadlock, dropped connection."""
+    """Whether the same transaction may succeed when tried again: busy, restarted, deadlock, dropped connection."""
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or error.sqlstate in _RETRIED_STATES
     if isinstance(error, sqlite3.OperationalError):
@@ -332,7 +331,7 @@ def is_passing(error: BaseException) -> bool:
 
 def _configure_sqlite(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None
-    connection.create_function("db_now", 0, lambda: clock())
+    connection.create_function("db_now", 0, lambda: clock())  # noqa: PLW0108 - tests replace the clock
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",

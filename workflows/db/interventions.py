@@ -23,20 +23,24 @@ _REVOKE_STEPS = Statement(f"""
     RETURNING ordinal, {{now}}""")
 _DROP_RANGES = Statement(f"DELETE FROM step_runs WHERE run_pk = :run AND part > 0 AND status IN ({quoted(CLAIMABLE)})")
 _REVOKE_ITEMS = Statement("""
-    UPDATE item_runs SET status = 'REVOKED', not_before = NULL WHERE run_pk = :run AND status IN ('PENDING', 'RETRY')""")
+    UPDATE item_runs SET status = 'REVOKED', not_before = NULL
+    WHERE run_pk = :run AND status IN ('PENDING', 'RETRY')""")
 _COUNTS = Statement("""
-    SELECT coalesce(sum(CASE WHEN status IN ('SUCCESS', 'FAILURE', 'SKIPPED') THEN 1 ELSE 0 END), 0),
-        coalesce(sum(CASE WHEN status = 'PROGRESS' AND lease_until IS NOT NULL THEN 1 ELSE 0 END), 0),
-        coalesce(sum(CASE WHEN status = 'REVOKED' THEN 1 ELSE 0 END), 0)
-    FROM step_runs WHERE run_pk = :run AND part = 0""")
-_RUN_STATE = Statement("SELECT status, steps_total, event_seq FROM job_runs WHERE id = :run")
+    SELECT count(DISTINCT CASE WHEN part = 0 AND status IN ('SUCCESS', 'FAILURE', 'SKIPPED') THEN ordinal END),
+        count(DISTINCT CASE WHEN status = 'PROGRESS' THEN ordinal END),
+        count(DISTINCT CASE WHEN part = 0 AND status = 'REVOKED' AND token > 0 THEN ordinal END),
+        count(DISTINCT CASE WHEN part = 0 AND status = 'REVOKED' AND token = 0 THEN ordinal END)
+    FROM step_runs WHERE run_pk = :run""")
+_RUN_STATE = Statement("SELECT status, steps_total, event_seq, {now} FROM job_runs WHERE id = :run")
 
+_HAS_STEPS = Statement("SELECT 1 FROM step_runs WHERE run_pk = :run LIMIT 1")
 _STANDINGS = Statement("""
     SELECT ordinal, status, reason, items_total, items_inserted, items_success FROM step_runs
     WHERE run_pk = :run AND part = 0 ORDER BY ordinal""")
 _LOCK_RUN = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', generation = generation + 1, cancel_requested = false, error = NULL,
-        finished_at = NULL, outputs = NULL, steps_open = :open, steps_failed = 0, progress_done = :progress,
+        finished_at = NULL, outputs = NULL, started_at = coalesce(started_at, {now}),
+        steps_open = :open, steps_failed = 0, progress_done = :progress,
         progress_percentage = :progress * 100 / (steps_total * CAST(1000000 AS bigint)), event_seq = event_seq + 1
     WHERE id = :run AND status = :status RETURNING generation, event_seq, {now}""")
 _RESET_STEP = Statement("""
@@ -55,11 +59,19 @@ _DROP_OLD_RANGES = Statement("DELETE FROM step_runs WHERE run_pk = :run AND ordi
 
 @dataclass(frozen=True, slots=True)
 class CancelAnswer:
-    """What a cancel found, in steps: ended before, still running (they see a flag), never to start."""
+    """What a cancel found, in steps.
+
+    Attributes:
+        finished: Ended before the cancel, in whatever way.
+        stopping: Still running, or a map whose last calls are; they see a flag.
+        stopped: Revoked after a try or a part of their calls.
+        never_started: Will not run.
+    """
 
     status: str
     finished: int
     stopping: int
+    stopped: int
     never_started: int
 
 
@@ -78,15 +90,15 @@ def cancel(tx: Transaction, plan: Plan, context: RunContext) -> CancelAnswer:
             )
             if counters is not None and counters.steps_open == 0:
                 runs.finish(tx, run_pk, State.REVOKED.value, None, None)
-    finished, stopping, never_started = tx.rows(_COUNTS, {"run": run_pk})[0]
+    finished, stopping, stopped, never_started = tx.rows(_COUNTS, {"run": run_pk})[0]
     state = tx.row(_RUN_STATE, {"run": run_pk})
     assert state is not None
-    if finished + stopping + never_started == 0:
-        never_started = state[1]
-    return CancelAnswer(state[0], finished, stopping, never_started)
+    if finished + stopping + stopped + never_started == 0:
+        never_started = state[1]  # It was cancelled before its steps became rows.
+    return CancelAnswer(state[0], finished, stopping, stopped, never_started)
 
 
-def resume(tx: Transaction, plan: Plan, run_pk: int, redispatch_seconds: float) -> list[int] | None:
+def resume(tx: Transaction, plan: Plan, run_pk: int, version_id: int, redispatch_seconds: float) -> list[int] | None:
     """A run that failed or was cancelled goes on in a new generation with what is not done; what is done stays.
 
     Returns:
@@ -95,6 +107,8 @@ def resume(tx: Transaction, plan: Plan, run_pk: int, redispatch_seconds: float) 
     state = tx.row(_RUN_STATE, {"run": run_pk})
     if state is None or (State(state[0]), Event.RESUME) not in RUN_TRANSITIONS:
         return None
+    if tx.row(_HAS_STEPS, {"run": run_pk}) is None:
+        runs.materialise(tx, run_pk, version_id, state[3], redispatch_seconds)
     standings = {row[0]: row for row in tx.rows(_STANDINGS, {"run": run_pk})}
     open_again = {
         ordinal

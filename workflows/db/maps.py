@@ -43,6 +43,7 @@ _ADD_RANGE = Statement("""
 _DROP_RANGE = Statement(
     "DELETE FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND part > 0"
 )
+_DROP_RANGES = Statement("DELETE FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part > 0")
 _END_RANGE = Statement("""
     DELETE FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND part > 0
         AND status = 'PROGRESS' AND token = :token RETURNING {now}""")
@@ -191,7 +192,7 @@ def allocate(tx: Transaction, unit: Unit, *, cursor: int, parts: int, parts_open
     """Write what `count` locked.
 
     Args:
-        cursor: Calls given to ranges so far; `parts` is the number of the last range, `parts_open` how many have not ended.
+        cursor: Calls given to ranges so far; `parts` numbers the last range, `parts_open` counts those not ended.
         wake_at: When the reconciler should look for calls that wait for their next try; None when none waits.
     """
     tx.run(
@@ -243,7 +244,17 @@ def end_range(tx: Transaction, claim: Claim) -> float | None:
 def set_aside(tx: Transaction, unit: Unit, item_from: int, item_to: int) -> None:
     """A worker died over this range: its open calls wait to be dispatched one by one, so that only the cause fails."""
     tx.run(_SET_ASIDE, {"run": unit.run_pk, "ordinal": unit.ordinal, "item_from": item_from, "item_to": item_to})
+    drop_range(tx, unit)
+
+
+def drop_range(tx: Transaction, unit: Unit) -> None:
+    """Remove the row of a range."""
     tx.run(_DROP_RANGE, unit.key())
+
+
+def drop_ranges(tx: Transaction, unit: Unit) -> None:
+    """Remove the rows of all ranges of a map; what still runs of them is refused when it ends."""
+    tx.run(_DROP_RANGES, {"run": unit.run_pk, "ordinal": unit.ordinal})
 
 
 def take_waiting(tx: Transaction, unit: Unit, limit: int) -> list[int]:

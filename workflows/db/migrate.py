@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -78,7 +77,8 @@ def run_env(version_table: str) -> None:
 
 def version_table(package: str) -> str:
     """Name of the version table of a history, as its env.py states it."""
-    return "celeriac_schema_version" if package == ENGINE_HISTORY else f"{package.split('.')[0]}_schema_version"
+    owner = "celeriac" if package == ENGINE_HISTORY else package.partition(".")[0]
+    return f"{owner}_schema_version"
 
 
 def _heads(connection: Connection, package: str) -> set[str]:
@@ -103,7 +103,7 @@ def _exclusive(database: Database) -> Iterator[None]:
         import fcntl
 
         lock: IO[bytes]
-        with open(os.fspath(database.path) + ".migrate.lock", "wb") as lock:
+        with Path(f"{database.path}.migrate.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return

@@ -39,6 +39,10 @@ _ATTEMPTS = Statement("""
     SELECT ordinal, part, item_index, generation, number, status, via, node, pid, started_at, finished_at, error
     FROM attempts WHERE run_pk = :run AND (:ordinal < 0 OR ordinal = :ordinal)
     ORDER BY started_at, ordinal, number LIMIT :limit""")
+_ATTEMPT_NAMES = (
+    *("ordinal", "part", "item_index", "generation", "number", "status"),
+    *("via", "node", "pid", "started_at", "finished_at", "error"),
+)
 _ITEMS = Statement("""
     SELECT item_index, key, status, failures, started_at, finished_at, error FROM item_runs
     WHERE run_pk = :run AND ordinal = :ordinal AND (:status = '' OR status = :status) AND item_index >= :from
@@ -243,9 +247,8 @@ def step_output(tx: Transaction, run_pk: int, ordinal: int) -> Any:
 
 def attempts(tx: Transaction, run_pk: int, ordinal: int | None = None, limit: int = 1000) -> list[dict[str, Any]]:
     """Ended tries in the order of their start; `item_index` -1 is the step itself."""
-    names = "ordinal part item_index generation number status via node pid started_at finished_at error".split()
     found = tx.rows(_ATTEMPTS, {"run": run_pk, "ordinal": -1 if ordinal is None else ordinal, "limit": limit})
-    rows = [dict(zip(names, row, strict=True)) for row in found]
+    rows = [dict(zip(_ATTEMPT_NAMES, row, strict=True)) for row in found]
     for row in rows:
         row["error"] = json.loads(row["error"]) if row["error"] else None
     return rows

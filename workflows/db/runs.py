@@ -179,14 +179,19 @@ def by_idempotency_key(tx: Transaction, key: str) -> tuple[int, str, str, dict[s
 
 
 def start(tx: Transaction, run_pk: int, redispatch_seconds: float) -> int | None:
-    """PENDING to PROGRESS, and its steps become rows. Returns the version; None when it had started (or ended) already."""
+    """PENDING to PROGRESS, and its steps become rows. Returns the version; None when it had started or ended."""
     row = tx.row(_START, {"run": run_pk})
     if row is None:
         return None
     version_id, seq, now = row
-    tx.run(_MATERIALISE, {"run": run_pk, "version": version_id, "now": now, "redispatch": redispatch_seconds})
+    materialise(tx, run_pk, version_id, now, redispatch_seconds)
     _write_events(tx, run_pk, seq, now, [Transition(None, None, "PROGRESS")])
     return int(version_id)
+
+
+def materialise(tx: Transaction, run_pk: int, version_id: int, now: float, redispatch_seconds: float) -> None:
+    """The steps of the run's version become its rows."""
+    tx.run(_MATERIALISE, {"run": run_pk, "version": version_id, "now": now, "redispatch": redispatch_seconds})
 
 
 def advance(

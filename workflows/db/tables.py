@@ -169,8 +169,8 @@ step_runs = Table(
     sqlite_with_rowid=False,
 )
 
-# The tables below are written many rows at a time, always in a transaction that guards the step's own row; a foreign key
-# would check the same thing again for each of them. Whoever deletes a run deletes these first (`repository.delete_run`).
+# The tables below are written many rows at a time, always in a transaction that guards the step's own row; a foreign
+# key would check the same thing again for each of them. Whoever deletes a run deletes these first.
 
 item_runs = Table(
     "item_runs",

@@ -108,6 +108,10 @@ _END_UNSTARTED = Statement(f"""
     UPDATE step_runs SET status = :status, reason = :reason, finished_at = {{now}}, next_dispatch_at = NULL
     WHERE {_KEY} AND status IN ({quoted(sources(Event.SKIP))}) RETURNING finished_at""")
 
+_REVOKE = Statement(f"""
+    UPDATE step_runs SET status = 'REVOKED', finished_at = {{now}}, next_dispatch_at = NULL
+    WHERE {_KEY} AND status IN ({quoted(sources(Event.CANCEL) - {State.PROGRESS})}) RETURNING finished_at""")
+
 _ENDED_BY_ME = Statement(f"SELECT 1 FROM step_runs WHERE {_KEY} AND token = :token AND status = :status")
 
 _RETRY = Statement(f"""
@@ -227,10 +231,15 @@ def skip(tx: Transaction, unit: Unit, reason: str) -> bool:
     return tx.row(_END_UNSTARTED, {**unit.key(), "status": "SKIPPED", "reason": reason}) is not None
 
 
+def revoke(tx: Transaction, unit: Unit) -> bool:
+    """A unit that no worker has comes to REVOKED; False when it had ended or is running."""
+    return tx.row(_REVOKE, unit.key()) is not None
+
+
 def put_off(
     tx: Transaction, claim: Claim, status: State, delay_seconds: float, *, failed: bool, error: str | None
 ) -> float | None:
-    """PROGRESS to RETRY, WAITING or PENDING, due after `delay_seconds`; the time, None when the claim no longer holds."""
+    """PROGRESS to RETRY, WAITING or PENDING, due after `delay_seconds`; the time, None when the claim is lost."""
     row = tx.row(
         _RETRY,
         {

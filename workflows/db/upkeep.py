@@ -45,7 +45,8 @@ _FIND_MARKER = Statement("SELECT holder FROM leader_leases WHERE name = :name")
 _ADD_MARKER = Statement("INSERT INTO leader_leases (name, holder, lease_until) VALUES (:name, :holder, 0)")
 
 _DUE_RUNS = Statement("""
-    SELECT id FROM job_runs WHERE status = 'PENDING' AND next_dispatch_at <= {now} ORDER BY next_dispatch_at LIMIT 200""")
+    SELECT id FROM job_runs WHERE status = 'PENDING' AND next_dispatch_at <= {now}
+    ORDER BY next_dispatch_at LIMIT 200""")
 _PUSH_RUN = Statement("""
     UPDATE job_runs SET next_dispatch_at = {now} + :redispatch, redispatches = redispatches + 1
     WHERE id = :run AND status = 'PENDING' AND next_dispatch_at <= {now} RETURNING id""")

@@ -121,7 +121,7 @@ class EngineContext:
                 "ordinal": unit.ordinal,
                 "item_key": self.item_key,
                 "attempt": self.attempt,
-                "at": time.time(),  # noqa: TID251 - the moment of the line, shown to people; nothing is decided by it
+                "at": time.time(),
                 "level": level,
                 "message": text[:LOG_LINE_LENGTH],
             }

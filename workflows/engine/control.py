@@ -32,17 +32,18 @@ def retry(runtime: Runtime, name: str) -> RunView:
         ConflictError: the run has not failed, or a step of it is still stopping.
     """
     run = find(runtime, name)
-    plan = runtime.plan(context_of(runtime, run.run_pk).version_id)
+    version_id = context_of(runtime, run.run_pk).version_id
+    plan = runtime.plan(version_id)
     redispatch = runtime.config.redispatch_seconds
 
     def work(tx: Transaction) -> list[int] | None:
-        return interventions.resume(tx, plan, run.run_pk, redispatch)
+        return interventions.resume(tx, plan, run.run_pk, version_id, redispatch)
 
     ready = runtime.database.retrying(work, patience_seconds=20.0)
     if ready is None:
         raise ConflictError(
             f"run {run.run_id} is {run.status} and cannot be retried",
-            "only a run in FAILURE or REVOKED whose last steps have stopped goes on; start a new one with `celeriac run`",
+            "only a run in FAILURE or REVOKED whose last steps have stopped goes on; `celeriac run` starts a new one",
         )
     runtime.forget(run.run_pk)
     dispatch.publish_singly(runtime, plan, run.run_pk, Settlement(ready=ready))

@@ -21,7 +21,7 @@ from workflows.engine.context import EngineContext, FencedError
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
 from workflows.engine.runtime import DEADLINE_GRACE_SECONDS, Runtime
 from workflows.engine.scope import make_scope
-from workflows.engine.settlement import Settlement, advance, spread
+from workflows.engine.settlement import Settlement, advance, leave_worker, spread
 from workflows.model.errors import DatabaseUnavailableError, ValidationError
 from workflows.model.expressions import render
 from workflows.model.states import State, is_terminal
@@ -97,7 +97,7 @@ def fail(job: Job, failure: Failure, ctx: EngineContext | None = None) -> Outcom
     if failure.is_cancellation:
         return _end(job, State.REVOKED, error=failure.to_json(), ctx=ctx)
     if failures < policy.max_attempts and policy.is_retryable(failure.names):
-        delay = policy.delay_before_next(failures, random.random())  # noqa: S311 - jitter, not a secret
+        delay = policy.delay_before_next(failures, random.random())
         return _put_off(job, State.RETRY, delay, failed=True, error=failure.to_json(), ctx=ctx)
     return _end(job, State.FAILURE, error=failure.to_json(), ctx=ctx)
 
@@ -198,13 +198,12 @@ def _put_off(
         at = units.put_off(tx, job.claim, status, delay, failed=failed, error=error)
         if at is None:
             return
-        units.leave_canvas(tx, job.claim.unit.run_pk, job.step.off_canvas)
         if failed:
             units.record_attempt(tx, job.claim, State.FAILURE, at, error=error)
         if lines:
             runs.add_logs(tx, lines)
         transition = Transition(job.step.ordinal, job.claim.unit.part, status.value, {"delay_seconds": delay})
-        runs.advance(tx, job.claim.unit.run_pk, at, [transition], step_id=job.step.id)
+        leave_worker(tx, job.plan, job.context, job.claim.unit, at, transition)
 
     job.runtime.database.retrying(work)
     return Outcome.IGNORE
@@ -257,8 +256,8 @@ def _refused(runtime: Runtime, unit: Unit, plan: Plan, *, is_redelivered: bool) 
     if found is None:
         return Outcome.IGNORE
     if is_terminal(found.status):
-        # Only a redelivery may be the owner's own message whose canvas still has to go on. Letting every duplicate go on
-        # multiplies them along a chain.
+        # Only a redelivery may be the owner's own message whose canvas still has to go on. Letting every duplicate go
+        # on multiplies them along a chain.
         return Outcome.RETURN if is_redelivered else Outcome.IGNORE
     if found.status is State.PENDING and found.pending > 0 and unit.part == 0:
         _hand_over(runtime, unit, plan)

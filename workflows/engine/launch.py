@@ -88,7 +88,7 @@ def submit(
         assert known is not None
         if known[2] != plan.workflow or known[3] != params:
             raise ConflictError(
-                f"the idempotency key {idempotency_key!r} belongs to run {known[1]}, which has another workflow or params",
+                f"the idempotency key {idempotency_key!r} belongs to run {known[1]}, of another workflow or params",
                 "use a new key for a new run",
             )
         return Submitted(known[0], known[1], is_published=True, is_new=False)

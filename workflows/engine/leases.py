@@ -66,7 +66,7 @@ class LeaseKeeper(threading.Thread):
                         self.renew(children)
                     renewal_due = now + lease / RENEWALS_PER_LEASE
                 self._children = set(children)
-            except Exception:  # a thread that dies here would let every lease of this worker run out
+            except Exception:  # noqa: BLE001 - a thread that dies here would let every lease of this worker run out
                 _log.warning("the lease-keeper goes on after an error", exc_info=True)
             self._ended.wait(LOOK_SECONDS)
 

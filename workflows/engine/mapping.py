@@ -33,7 +33,6 @@ from workflows.steps.registry import StepDefinition
 if TYPE_CHECKING:
     from workflows.compile.plan import Plan
     from workflows.engine.execution import Job
-    from workflows.engine.runtime import Runtime
 
 ITEMS_PER_TRANSACTION = 1_000
 MAX_ITEMS = 1_000_000
@@ -126,11 +125,10 @@ class _Range:
     def _run_item(self, item: Item) -> None:
         job = self._job
         ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id, item.key)
-        started, clock = time.time(), time.perf_counter()  # noqa: TID251 - shown to people; nothing is decided by it
+        started, clock = time.time(), time.perf_counter()
         result: ItemResult
         try:
-            if item.crashes >= job.runtime.config.max_crashes:
-                raise _WorkerLostError(f"worker lost: this call took its worker process down {item.crashes} times")
+            _refuse_poison(item, job.runtime.config.max_crashes)
             output = call(self._definition, self._values(item), ctx, job.step.timeout_seconds)
             seconds = time.perf_counter() - clock
             result = ItemResult(
@@ -180,7 +178,7 @@ class _Range:
     def _failed(self, item: Item, failure: Failure, started: float, ended: float) -> ItemResult:
         policy, failures = self._job.step.retry, item.failures + 1
         if failures < policy.max_attempts and policy.is_retryable(failure.names) and not failure.is_cancellation:
-            delay = policy.delay_before_next(failures, random.random())  # noqa: S311 - jitter, not a secret
+            delay = policy.delay_before_next(failures, random.random())
             return ItemResult(
                 item.index, State.RETRY.value, failures, started, ended, error=failure.to_json(), delay_seconds=delay
             )
@@ -189,6 +187,11 @@ class _Range:
 
 class _WorkerLostError(ValidationError):
     """A call that keeps killing its process is not tried again."""
+
+
+def _refuse_poison(item: Item, max_crashes: int) -> None:
+    if item.crashes >= max_crashes:
+        raise _WorkerLostError(f"worker lost: this call took its worker process down {item.crashes} times")
 
 
 def _load(job: Job) -> list[Item]:
@@ -248,8 +251,23 @@ def _open(tx: Transaction, job: Job, total: int) -> Settlement | None:
     units.record_attempt(tx, claim, State.SUCCESS, at)
     counters = maps.count(tx, claim.unit)
     assert counters is not None
-    _follow_up(tx, job, counters, at, settlement)
-    advance(tx, job.plan, job.context, at, job.step.id, settlement)
+    _follow_up(tx, job, counters, settlement)
+    run = advance(tx, job.plan, job.context, at, job.step.id, settlement)
+    if run is not None and run.cancel_requested:
+        return _revoke(tx, job, at)
+    return settlement
+
+
+def _revoke(tx: Transaction, job: Job, at: float) -> Settlement:
+    """The run was cancelled while the map was being expanded: none of its calls starts."""
+    unit = Unit(job.claim.unit.run_pk, job.step.ordinal)
+    settlement = Settlement()
+    if maps.end_map(tx, unit, State.REVOKED.value, None, None) is not None:
+        maps.drop_ranges(tx, unit)
+        maps.end_never_started(tx, unit, State.REVOKED.value)
+        settlement.ended = 1
+        settlement.transitions.append(Transition(unit.ordinal, 0, State.REVOKED.value))
+        advance(tx, job.plan, job.context, at, job.step.id, settlement)
     return settlement
 
 
@@ -281,7 +299,7 @@ def _finish_range(job: Job, results: list[ItemResult], seconds: float, lines: li
         if counters is None:
             return settlement
         settlement.progress = _share(counters, success + failed)
-        _follow_up(tx, job, counters, at, settlement)
+        _follow_up(tx, job, counters, settlement)
         advance(tx, job.plan, job.context, at, job.step.id, settlement)
         return settlement
 
@@ -292,7 +310,7 @@ def _finish_range(job: Job, results: list[ItemResult], seconds: float, lines: li
     return Outcome.RETURN
 
 
-def _follow_up(tx: Transaction, job: Job, counters: Counters, at: float, settlement: Settlement) -> None:
+def _follow_up(tx: Transaction, job: Job, counters: Counters, settlement: Settlement) -> None:
     """End the map when its calls are done or too many failed; otherwise dispatch more of it."""
     step, redispatch = job.step, job.runtime.config.redispatch_seconds
     unit = Unit(job.claim.unit.run_pk, step.ordinal)

@@ -1,8 +1,8 @@
 """The reconciler: the loop that finds what is ready or lost, and dispatches it.
 
-One worker's parent leads at a time. In an undisturbed run it dispatches nothing. It publishes without evidence only what
-cannot have a message (a retry that is due, a step taken back); anything else it sends again when its message must be
-lost, so that a long queue is not a loss, and a loss is not a long wait.
+One worker's parent leads at a time. In an undisturbed run it dispatches nothing. It publishes without evidence only
+what cannot have a message (a retry that is due, a step taken back); anything else it sends again when its message must
+be lost, so that a long queue is not a loss, and a loss is not a long wait.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Reconciler(threading.Thread):
                 # Nobody could renew a lease while the database was away: give the living one lease to do so.
                 self._expire_from = time.monotonic() + self._runtime.config.lease_seconds
                 _log.warning("the reconciler waits: %s", error)
-            except Exception:  # the last backstop must not end
+            except Exception:  # noqa: BLE001 - the last backstop must not end
                 _log.warning("the reconciler goes on after an error", exc_info=True)
             self._ended.wait(wait)
         try:
@@ -150,7 +150,7 @@ class Reconciler(threading.Thread):
                 self._send_steps_of(run_pk, steps, idle)
             except (DatabaseUnavailableError, BrokerUnavailableError):
                 raise
-            except Exception:  # one corrupt run must not hold up the others
+            except Exception:  # noqa: BLE001 - one corrupt run must not hold up the others
                 _log.exception("run %s is set aside by the reconciler for this round", run_pk)
 
     def _send_steps_of(self, run_pk: int, steps: list[DueStep], idle: dict[str, bool]) -> None:

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 
 from workflows.compile.plan import Plan
-from workflows.db import runs, units
+from workflows.db import units
 from workflows.db.database import Transaction
-from workflows.db.runs import Transition
+from workflows.db.runs import RunContext, Transition
 from workflows.db.units import Lost, Unit, Worker
 from workflows.engine import dispatch, mapping
 from workflows.engine.outcomes import engine_failure
 from workflows.engine.runtime import Runtime
-from workflows.engine.settlement import Settlement
+from workflows.engine.settlement import Settlement, leave_worker
 from workflows.model.errors import DatabaseUnavailableError
 from workflows.model.states import State
 
@@ -48,7 +48,7 @@ def _take_back(
             return False
         plan = runtime.plan(context.version_id)
         settlement = runtime.database.retrying(
-            lambda tx: _settle(tx, plan, unit, worker, error, runtime.config.redispatch_seconds, take),
+            lambda tx: _settle(tx, plan, context, unit, worker, error, runtime.config.redispatch_seconds, take),
             patience_seconds=5.0,
         )
     except DatabaseUnavailableError as away:
@@ -63,6 +63,7 @@ def _take_back(
 def _settle(
     tx: Transaction,
     plan: Plan,
+    context: RunContext,
     unit: Unit,
     worker: Worker | None,
     error: str,
@@ -72,12 +73,10 @@ def _settle(
     lost = take(tx)
     if lost is None:
         return None
-    step, settlement = plan.steps[unit.ordinal], Settlement()
+    settlement = Settlement()
     units.record_lost_attempt(tx, unit, worker, lost, error)
-    if lost.item_from is None:
-        units.leave_canvas(tx, unit.run_pk, step.off_canvas)
-    else:
+    if lost.item_from is not None:
         mapping.take_back(tx, plan, unit, lost, redispatch, settlement)
     transition = Transition(unit.ordinal, unit.part, State.PENDING.value, {"crashes": lost.crashes})
-    runs.advance(tx, unit.run_pk, lost.at, [transition], step_id=step.id)
+    leave_worker(tx, plan, context, unit, lost.at, transition)
     return settlement

@@ -12,17 +12,16 @@ from workflows.db.units import Unit
 from workflows.engine import recovery
 from workflows.engine.runtime import Runtime
 
-_runtime: Runtime | None = None
+_watched: list[Runtime] = []
 
 
 def watch(runtime: Runtime) -> None:
     """From now on the deaths that this process sees are written to this runtime's database."""
-    global _runtime
-    _runtime = runtime
+    _watched[:] = [runtime]
 
 
 class StepRequest(Request):
-    """Request of `celeriac.step`: gives the step of a dead child back at once instead of waiting for its lease to end."""
+    """Request of `celeriac.step`: gives the step of a dead child back at once, not only when its lease ends."""
 
     worker_pid: int | None = None
 
@@ -31,9 +30,9 @@ class StepRequest(Request):
         error = exc_info.exception
         error = getattr(error, "exc", error)
         died = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
-        if died and _runtime is not None and self.worker_pid:
+        if died and _watched and self.worker_pid:
             run_pk, ordinal, *rest = self.args
             recovery.take_back_from_dead(
-                _runtime, Unit(run_pk, ordinal, rest[0] if rest else 0), self.worker_pid, f"worker lost: {error}"
+                _watched[0], Unit(run_pk, ordinal, rest[0] if rest else 0), self.worker_pid, f"worker lost: {error}"
             )
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

@@ -10,9 +10,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import runs, units
+from workflows.db import maps, runs, units
 from workflows.db.database import Transaction
-from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
+from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition
 from workflows.db.units import Unit
 from workflows.engine.scope import make_scope
 from workflows.model.errors import ExpressionError
@@ -75,8 +75,14 @@ def spread(
                         worklist.append((successor, State.SKIPPED))
 
 
-def advance(tx: Transaction, plan: Plan, context: RunContext, at: float, step_id: str, settlement: Settlement) -> bool:
-    """Write counters and history of the run, and end it when nothing is open. Whether it ended."""
+def advance(
+    tx: Transaction, plan: Plan, context: RunContext, at: float, step_id: str, settlement: Settlement
+) -> Advance | None:
+    """Write counters and history of the run, and end it when nothing is open.
+
+    Returns:
+        The run's counters; None when the run was deleted.
+    """
     counters = runs.advance(
         tx,
         context.run_pk,
@@ -88,14 +94,38 @@ def advance(tx: Transaction, plan: Plan, context: RunContext, at: float, step_id
         progress=settlement.progress,
     )
     if counters is None or counters.steps_open > 0 or not settlement.ended:
-        return False
+        return counters
     if counters.cancel_requested:
-        return runs.finish(tx, context.run_pk, State.REVOKED.value, None, None)
+        runs.finish(tx, context.run_pk, State.REVOKED.value, None, None)
+        return counters
     outputs, error = evaluate_outputs(tx, plan, context)
     if counters.steps_failed:
-        return runs.finish(tx, context.run_pk, State.FAILURE.value, outputs, _failed_text(tx, plan, context.run_pk))
+        error = _failed_text(tx, plan, context.run_pk)
     status = State.FAILURE if error else State.SUCCESS
-    return runs.finish(tx, context.run_pk, status.value, outputs, error)
+    runs.finish(tx, context.run_pk, status.value, outputs, error)
+    return counters
+
+
+def leave_worker(
+    tx: Transaction, plan: Plan, context: RunContext, unit: Unit, at: float, transition: Transition
+) -> None:
+    """A unit has left its worker without an end: its canvas is broken. In a cancelled run that is its end.
+
+    The run's row is written after the unit's, and a cancel writes it before it looks at units: so either the cancel
+    sees the unit as not started, or the unit sees the cancel here.
+    """
+    step = plan.steps[unit.ordinal]
+    if unit.part == 0:
+        units.leave_canvas(tx, unit.run_pk, step.off_canvas)
+    counters = runs.advance(tx, unit.run_pk, at, [transition], step_id=step.id)
+    if counters is None or not counters.cancel_requested:
+        return
+    if unit.part:
+        maps.drop_range(tx, unit)
+        maps.end_never_started(tx, unit, State.REVOKED.value)
+    elif units.revoke(tx, unit):
+        revoked = Transition(unit.ordinal, 0, State.REVOKED.value)
+        advance(tx, plan, context, at, step.id, Settlement(transitions=[revoked], ended=1))
 
 
 def evaluate_outputs(tx: Transaction, plan: Plan, context: RunContext) -> tuple[str, str | None]:

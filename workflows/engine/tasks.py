@@ -34,6 +34,7 @@ def install(app: Celery, runtime: Runtime) -> None:
         reject_on_worker_lost=True,
         ignore_result=True,
         max_retries=0,
+        shared=False,
         Request="workflows.engine.request:StepRequest",
     )
     def run_step(self: Task[Any, Any], run_pk: int, ordinal: int, part: int = 0) -> None:
@@ -42,7 +43,14 @@ def install(app: Celery, runtime: Runtime) -> None:
         if execute_unit(runtime, Unit(run_pk, ordinal, part), is_redelivered=redelivered) is Outcome.IGNORE:
             raise Ignore
 
-    @app.task(name=EXECUTE_TASK, acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=0)
+    @app.task(
+        name=EXECUTE_TASK,
+        acks_late=True,
+        reject_on_worker_lost=True,
+        ignore_result=True,
+        max_retries=0,
+        shared=False,
+    )
     def execute_research_job(run_pk: int) -> None:
         """Start a run: its steps become rows, and the first fragments are published."""
         launch.start_run(runtime, run_pk)
