@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -113,10 +113,10 @@ def test_a_whole_number_written_with_a_point_is_an_integer() -> None:
 
 def test_no_pattern_can_make_matching_slow() -> None:
     specs = one("string", pattern="^(a+)+$|(.*a){20}b")
-    begin = perf_counter()
+    begin = process_time()
     with pytest.raises(ParamError):
         coerce_params(specs, {"p": "a" * 20_000 + "!"})
-    assert perf_counter() - begin < 1
+    assert process_time() - begin < 1
 
 
 _KINDS = st.sampled_from(["string", "integer", "number", "boolean", "array", "object"])

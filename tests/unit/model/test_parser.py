@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from time import perf_counter
+from time import process_time
 
 import pytest
 import yaml
@@ -157,9 +157,9 @@ def test_two_thousand_steps_are_read_well_within_a_second() -> None:
     )
     times = []
     for _ in range(3):
-        begin = perf_counter()
+        begin = process_time()
         assert len(parse_workflow(text, steps=STEPS).steps) == 2000
-        times.append(perf_counter() - begin)
+        times.append(process_time() - begin)
     assert min(times) < 1
 
 
@@ -181,10 +181,10 @@ def test_two_thousand_steps_are_read_well_within_a_second() -> None:
 def test_a_hostile_file_is_refused_quickly(text: str) -> None:
     times = []
     for _ in range(3):
-        begin = perf_counter()
+        begin = process_time()
         with pytest.raises(DefinitionError):
             parse_workflow(text)
-        times.append(perf_counter() - begin)
+        times.append(process_time() - begin)
     assert min(times) < 0.3
 
 
