@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Queue
 
-from workflows.engine.dispatch import EXECUTE_TASK
+from workflows.engine.canvas import EXECUTE_TASK
 from workflows.settings import Config
 
 QUEUES = ("research", "processing")

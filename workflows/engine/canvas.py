@@ -19,6 +19,16 @@ from workflows.model.errors import BrokerUnavailableError
 STEP_TASK = "celeriac.step"
 """Name of the task that runs a step: `celeriac.step(run_pk, ordinal[, part])`."""
 
+EXECUTE_TASK = "execute_research_job"
+"""Name of the task that starts a run: `execute_research_job(run_pk)`."""
+
+
+def execute_signature(app: Celery, run_pk: int, run_id: str) -> Signature:
+    """The message that starts a run; its id is the run's own, so that Celery's tools find it."""
+    return Signature(
+        EXECUTE_TASK, args=(run_pk,), immutable=True, options={"queue": "research", "task_id": run_id}, app=app
+    )
+
 
 def step_signature(app: Celery, run_pk: int, ordinal: int, *, part: int = 0, queue: str) -> Signature:
     """The message of one unit of work; immutable, so what ran before it adds nothing to its arguments."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from celery import Celery
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
@@ -16,16 +15,6 @@ from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError
 
 _log = logging.getLogger(__name__)
-
-EXECUTE_TASK = "execute_research_job"
-"""Name of the task that starts a run: `execute_research_job(run_pk)`."""
-
-
-def execute_signature(app: Celery, run_pk: int, run_id: str) -> Signature:
-    """The message that starts a run; its id is the run's own, so that Celery's tools find it."""
-    return Signature(
-        EXECUTE_TASK, args=(run_pk,), immutable=True, options={"queue": "research", "task_id": run_id}, app=app
-    )
 
 
 def canvases(

@@ -11,8 +11,7 @@ from workflows.compile import compile_workflow
 from workflows.compile.budget import MessageSize
 from workflows.compile.explain import explain
 from workflows.compile.plan import Plan
-from workflows.engine.canvas import fragment_canvas
-from workflows.engine.dispatch import execute_signature
+from workflows.engine.canvas import execute_signature, fragment_canvas
 from workflows.engine.measure import Origin, Scale
 from workflows.model.spec import Json, Workflow
 

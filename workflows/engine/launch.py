@@ -17,7 +17,7 @@ from workflows.db import runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.engine import dispatch
-from workflows.engine.canvas import publish_steps
+from workflows.engine.canvas import execute_signature, publish_steps
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError, NotFoundError
@@ -97,7 +97,7 @@ def submit(
     if not accepted.is_new or not publish:
         return accepted
     try:
-        publish_steps(runtime.app, [dispatch.execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
+        publish_steps(runtime.app, [execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
     except BrokerUnavailableError as error:
         _log.warning("run %s is recorded and will start later: %s", accepted.run_id, error)
         return accepted

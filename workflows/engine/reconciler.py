@@ -21,7 +21,7 @@ from workflows.db.units import Unit, leave_canvas
 from workflows.db.upkeep import DueStep
 from workflows.engine import dispatch, mapping, recovery
 from workflows.engine.broker import Broker
-from workflows.engine.canvas import publish_steps, step_signature
+from workflows.engine.canvas import execute_signature, publish_steps, step_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
@@ -138,7 +138,7 @@ class Reconciler(threading.Thread):
         if self._do(lambda tx: upkeep.push_run(tx, run_pk, self._runtime.config.redispatch_seconds)):
             context = self._runtime.context(run_pk)
             if context is not None:
-                self._publish([dispatch.execute_signature(self._runtime.app, run_pk, context.run_id)])
+                self._publish([execute_signature(self._runtime.app, run_pk, context.run_id)])
 
     def _send_steps(self, due: list[DueStep]) -> None:
         by_run: dict[int, list[DueStep]] = {}

@@ -13,8 +13,7 @@ from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from workflows.db.units import Unit
 from workflows.engine import launch, request
 from workflows.engine.broker import Broker
-from workflows.engine.canvas import STEP_TASK
-from workflows.engine.dispatch import EXECUTE_TASK
+from workflows.engine.canvas import EXECUTE_TASK, STEP_TASK
 from workflows.engine.execution import end_over_time, execute_unit
 from workflows.engine.leases import LeaseKeeper
 from workflows.engine.outcomes import Outcome
