@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
 
-import networkx as nx
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def dependency_graph(needs: Mapping[str, Sequence[str]]) -> nx.DiGraph[str]:
@@ -12,6 +15,8 @@ def dependency_graph(needs: Mapping[str, Sequence[str]]) -> nx.DiGraph[str]:
 
     Needs that name no step, and a step's need of itself, are left out.
     """
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(needs)
     graph.add_edges_from(
@@ -25,9 +30,12 @@ def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
 
     Each cycle begins with its step that comes first in `needs`; every step needs the one after it, the last the first.
     """
-    graph = dependency_graph(needs)
-    if nx.is_directed_acyclic_graph(graph):
+    if _is_acyclic(needs):
         return []
+    # Half a second to import, and few definitions are wrong in this way.
+    import networkx as nx
+
+    graph = dependency_graph(needs)
     order = {step: index for index, step in enumerate(needs)}
     found = [
         _shortest_cycle(graph.subgraph(knot), min(knot, key=order.__getitem__))
@@ -37,8 +45,19 @@ def cycles(needs: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
     return sorted(found, key=lambda cycle: order[cycle[0]])
 
 
+def _is_acyclic(needs: Mapping[str, Sequence[str]]) -> bool:
+    known = {step: [b for b in wanted if b in needs and b != step] for step, wanted in needs.items()}
+    try:
+        TopologicalSorter(known).prepare()
+    except CycleError:
+        return False
+    return True
+
+
 def _shortest_cycle(knot: nx.DiGraph[str], start: str) -> tuple[str, ...]:
     """The shortest way from `start` along its needs back to itself."""
+    import networkx as nx
+
     distances = nx.single_source_shortest_path(knot, start)
     back = min((distances[before] for before in knot.predecessors(start)), key=len)
     return (start, *reversed(back[1:]))
