@@ -1,0 +1,1 @@
+"""The command line of Celeriac: `celeriac`, or `python -m celeriac`."""
