@@ -11,10 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline import papers
 from pipeline.embedding import embedder
 from pipeline.papers import Paper
-from pipeline.text.clean import clean_line
 from pipeline.text.document import Document, from_pdf_lines, from_record
 from pipeline.text.pdf import UnreadablePdfError, pdf_title, read_pdf
 from workflows.steps import PermanentError, StepContext, step
+
+MAX_TITLE_CHARACTERS = 300
+"""Of a title that had to be read off a PDF's first page."""
 
 
 class ProcessInput(BaseModel):
@@ -77,8 +79,8 @@ def _extract(paper: Paper) -> tuple[Document, Paper]:
         lines = read_pdf(path)
     except UnreadablePdfError as error:
         return from_record(paper.abstract), replace(paper, quarantine_reason=str(error))
-    title = paper.title or clean_line(pdf_title(path)) or next(iter(lines)).text
-    return from_pdf_lines(lines), replace(paper, title=clean_line(title)[:300], quarantine_reason=None)
+    title = paper.title or pdf_title(path, lines)[:MAX_TITLE_CHARACTERS]
+    return from_pdf_lines(lines), replace(paper, title=title, quarantine_reason=None)
 
 
 def _output(paper: Paper, chunk_ids: list[str], chunks: int, *, unchanged: bool) -> ProcessOutput:

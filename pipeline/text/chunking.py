@@ -11,7 +11,7 @@ from pipeline import ids
 from pipeline.text.document import Document
 
 CHUNKER_VERSION = "1"
-"""Raised when the same text would be cut otherwise; every paper is then processed again."""
+"""Raised when the same paper would be read or cut otherwise; every paper is then processed again."""
 
 MAX_TITLE_SHARE = 4
 """The title may take at most a quarter of what the model takes at once."""

@@ -39,11 +39,13 @@ class Line:
 
     Attributes:
         opens_paragraph: A gap stands above it.
+        height: Of the letters, in points; 0 where that is not known or they stand on their side.
     """
 
     text: str
     page: int | None = None
     opens_paragraph: bool = False
+    height: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.text.clean import clean_line
 from pipeline.text.document import Line
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ MAX_RECTANGLES_PER_PAGE = 20_000
 MIN_COLUMN_LINES = 4
 _PARAGRAPH_GAP = 0.8
 _RUNNING_LINES_FROM_PAGES = 3
+_TITLE_WITHIN_LINES = 20
+_MAX_TITLE_LINES = 4
+_LIKE_TITLE = 0.7  # a line without descenders is that much lower than one of the same size with them
 _NUMBERS = re.compile(r"\d+")
 _WORD = re.compile(r"\w\w")
 
@@ -72,8 +76,29 @@ def read_pdf(path: Path) -> list[Line]:
     return lines
 
 
-def pdf_title(path: Path) -> str:
-    """The title that the file's metadata give; empty when they give none, or a file name."""
+def pdf_title(path: Path, lines: Sequence[Line]) -> str:
+    """The title of a PDF: what its metadata say, else the largest print near the top of its first page."""
+    return _metadata_title(path) or printed_title(lines)
+
+
+def printed_title(lines: Sequence[Line]) -> str:
+    """The lines of the largest print among the first of a document, as far as they follow one another."""
+    top = [line for line in lines[:_TITLE_WITHIN_LINES] if line.page == lines[0].page]
+    worded = [line for line in top if len(_WORD.findall(line.text)) > 1]
+    if not worded:
+        return clean_line(top[0].text) if top else ""
+    largest = max(line.height for line in worded)
+    start = next(index for index, line in enumerate(top) if line in worded and line.height == largest)
+    first, last = start, start
+    while first > 0 and _LIKE_TITLE * largest <= top[first - 1].height <= largest:
+        first -= 1
+    while last + 1 < len(top) and _LIKE_TITLE * largest <= top[last + 1].height <= largest:
+        last += 1
+    whole = top[first : last + 1] if largest > 0 else top[:1]
+    return clean_line(" ".join(line.text for line in whole[:_MAX_TITLE_LINES]))
+
+
+def _metadata_title(path: Path) -> str:
     import pypdfium2
 
     try:
@@ -81,7 +106,7 @@ def pdf_title(path: Path) -> str:
     except (pypdfium2.PdfiumError, OSError):
         return ""
     try:
-        title: str = document.get_metadata_value("Title").strip()
+        title = clean_line(document.get_metadata_value("Title"))
     finally:
         document.close()
     return "" if re.search(r"\.(docx?|pdf|tex|dvi|indd)$|^untitled$", title, re.IGNORECASE) else title
@@ -178,21 +203,27 @@ def _paragraphs(segments: Sequence[Segment], page: int) -> list[Line]:
     usual = statistics.median(s.height for s in segments) if segments else 0.0
     for segment in segments:
         gap = previous.bottom - segment.top if previous else 0.0
-        lines.append(Line(segment.text.replace("\r", "").replace("\n", " "), page, gap > _PARAGRAPH_GAP * usual))
+        text = segment.text.replace("\r", "").replace("\n", " ")
+        upright = segment.right - segment.left > segment.height
+        lines.append(Line(text, page, gap > _PARAGRAPH_GAP * usual, segment.height if upright else 0.0))
         previous = segment
     return lines
 
 
 def without_running_lines(pages: Sequence[Sequence[Line]]) -> list[Line]:
-    """All lines but page numbers and those that open or close most pages with the same words."""
+    """All lines but page numbers and those that open or close most pages with the same words.
+
+    The first page keeps what is not a number: later pages often repeat its title.
+    """
     seen = Counter(shape for lines in pages for shape in {_shape(line) for line in (*lines[:2], *lines[-2:])})
     often = max(_RUNNING_LINES_FROM_PAGES, len(pages) // 2)
     kept: list[Line] = []
-    for lines in pages:
+    for number, lines in enumerate(pages):
         for index, line in enumerate(lines):
             at_edge = index < 2 or index >= len(lines) - 2
             shape = _shape(line)
-            if at_edge and (seen[shape] >= often or shape in {"#", "- # -", "page #"}):
+            repeated = number > 0 and seen[shape] >= often
+            if at_edge and (repeated or shape in {"#", "- # -", "page #"}):
                 continue
             kept.append(line)
     return kept

@@ -11,6 +11,7 @@ from pipeline.text.pdf import (
     UnreadablePdfError,
     find_gutter,
     pdf_title,
+    printed_title,
     read_pdf,
     reading_order,
     without_running_lines,
@@ -52,9 +53,10 @@ def test_one_column_keeps_the_order_of_the_file() -> None:
     assert reading_order(lines) == lines
 
 
-def test_running_heads_and_page_numbers_are_left_out() -> None:
-    pages = [[Line("Journal of Things 12", n), Line(f"text of page {'abc'[n]}", n), Line(str(n), n)] for n in range(3)]
-    assert [line.text for line in without_running_lines(pages)] == [f"text of page {letter}" for letter in "abc"]
+def test_running_heads_and_page_numbers_are_left_out_and_the_first_page_keeps_its_title() -> None:
+    pages = [[Line("On Things", n), Line(f"text of page {'abc'[n]}", n), Line(str(n), n)] for n in range(3)]
+    texts = [line.text for line in without_running_lines(pages)]
+    assert texts == ["On Things", *(f"text of page {letter}" for letter in "abc")]
 
 
 def test_a_shipped_two_column_pdf_reads_like_the_abstract_that_it_was_made_from() -> None:
@@ -63,7 +65,7 @@ def test_a_shipped_two_column_pdf_reads_like_the_abstract_that_it_was_made_from(
     text = document.text[abstract.start : abstract.end]
     assert "enhancing the quality of inferred models, and thus, the effectiveness of generated test suites" in text
     assert "arXiv:2306.07400, 2023" not in document.text
-    assert pdf_title(CORPUS / "2306.07400.pdf") == "Neural Embeddings for Web Testing"
+    assert pdf_title(CORPUS / "2306.07400.pdf", []) == "Neural Embeddings for Web Testing"
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no PDF", b"%PDF-1.4\n%%EOF", b"\x00" * 1000])
@@ -72,7 +74,7 @@ def test_a_damaged_pdf_gives_a_reason(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(UnreadablePdfError, match=r"broken\.pdf"):
         read_pdf(path)
-    assert not pdf_title(path)
+    assert not pdf_title(path, [])
 
 
 def test_an_encrypted_pdf_gives_a_reason(tmp_path: Path) -> None:
@@ -105,3 +107,28 @@ def test_a_hyphen_at_a_line_end_joins_the_word(tmp_path: Path) -> None:
     canvas.drawString(100, 686, "matically joined.")
     canvas.save()
     assert from_pdf_lines(read_pdf(path)).text == "This is automatically joined."
+
+
+def test_the_largest_print_near_the_top_is_the_title_where_the_metadata_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "untitled.pdf"
+    canvas = Canvas(str(path), pagesize=A4)
+    canvas.setTitle("main.tex")
+    for y, size, text in (
+        (800, 9, "Proceedings of a Workshop, 2021"),
+        (770, 18, "Counting Things on Many Lines:"),
+        (748, 18, "a new Method"),
+        (720, 11, "Ada Lovelace"),
+        (690, 10, "We count things by means that are new."),
+    ):
+        canvas.setFont("Times-Roman", size)
+        canvas.drawString(80, y, text)
+    canvas.rotate(90)
+    canvas.setFont("Times-Roman", 20)
+    canvas.drawString(250, -30, "stamp:2101.00001 [cs.XX] on its side")
+    canvas.save()
+    assert pdf_title(path, read_pdf(path)) == "Counting Things on Many Lines: a new Method"
+
+
+def test_a_title_of_lines_without_sizes_is_the_first_line() -> None:
+    assert printed_title([Line("A Study of Things", 1), Line("Somebody", 1)]) == "A Study of Things"
+    assert not printed_title([])
