@@ -1,4 +1,4 @@
-"""Steps that the engine's tests use. What they did is read from the file that LEDGER names: a line for each start and end.
+"""Steps that the engine's tests use. What they did is read from the file that LEDGER names, a line for each event.
 
 Appending a short line is atomic, so many processes may write at once, and nothing of it depends on the engine.
 """
@@ -130,7 +130,8 @@ def count_up(inp: Nap, ctx: StepContext) -> Done:
     with ctx.transaction() as connection:
         connection.execute(
             text(
-                "INSERT INTO effects (node, count) VALUES (:node, 1) ON CONFLICT (node) DO UPDATE SET count = effects.count + 1"
+                "INSERT INTO effects (node, count) VALUES (:node, 1) "
+                "ON CONFLICT (node) DO UPDATE SET count = effects.count + 1"
             ),
             {"node": inp.node},
         )

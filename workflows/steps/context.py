@@ -38,7 +38,7 @@ class StepContext(Protocol):
         ...
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        """The transaction that completes this step (or call of a map): what is written in it is committed with the result.
+        """The transaction that completes this step or call of a map: what it writes is committed with the result.
 
         Enter it last and keep it short; only SQL inside. It refuses to open when another worker has the step by now.
         May be entered once; the step must return right after it.

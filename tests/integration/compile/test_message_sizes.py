@@ -15,8 +15,14 @@ from tests.support.waiting import wait_until
 from workflows.compile import compile_workflow
 from workflows.compile.plan import Plan
 from workflows.engine.app import make_app
-from workflows.engine.canvas import STEP_TASK, fragment_canvas, publish_fragment, publish_steps
-from workflows.engine.dispatch import EXECUTE_TASK, execute_signature
+from workflows.engine.canvas import (
+    EXECUTE_TASK,
+    STEP_TASK,
+    execute_signature,
+    fragment_canvas,
+    publish_fragment,
+    publish_steps,
+)
 from workflows.engine.measure import measure
 from workflows.model.errors import BrokerUnavailableError
 from workflows.model.spec import StepSpec, Workflow

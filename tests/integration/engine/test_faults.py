@@ -11,6 +11,7 @@ from kombu.utils.uuid import uuid
 from tests.integration.engine.test_runs import DIAMOND, WIDE, assert_order, chain_of, workflow
 from tests.support.cluster import Cluster
 from tests.support.waiting import wait_until
+from workflows.engine import control
 from workflows.engine.canvas import publish_steps, step_signature
 
 GRAPH: dict[str, list[str]] = {
@@ -155,8 +156,6 @@ def test_a_step_that_computes_keeps_its_lease(engine: Cluster) -> None:
 
 
 def test_a_cancelled_run_starts_nothing_more(engine: Cluster) -> None:
-    from workflows.engine import control
-
     engine.start_worker(slots=2)
     accepted = engine.submit(
         """
@@ -165,7 +164,11 @@ def test_a_cancelled_run_starts_nothing_more(engine: Cluster) -> None:
           done: {uses: ledger.nap, with: {node: done}}
           busy: {uses: ledger.wait_for_cancel, needs: done, with: {node: busy}}
           later: {uses: ledger.nap, needs: busy, with: {node: later}}
-          retrying: {uses: ledger.fail, needs: done, with: {node: retrying}, retry: {delay: 1h, jitter: none}}
+          retrying:
+            uses: ledger.fail
+            needs: done
+            with: {node: retrying}
+            retry: {delay: 1h, max_delay: 1h, jitter: none}
         """
     )
     wait_until(lambda: engine.ledger("start", "busy") and engine.ledger("failed"), message="busy and retrying")
@@ -180,8 +183,6 @@ def test_a_cancelled_run_starts_nothing_more(engine: Cluster) -> None:
 
 
 def test_a_run_cancelled_before_it_started_can_be_resumed(engine: Cluster) -> None:
-    from workflows.engine import control
-
     accepted = engine.submit(chain_of(3))
     answer = control.cancel(engine.runtime, accepted.run_id)
     assert (answer.status, answer.never_started) == ("REVOKED", 3)
@@ -192,8 +193,6 @@ def test_a_run_cancelled_before_it_started_can_be_resumed(engine: Cluster) -> No
 
 
 def test_a_retried_run_goes_on_with_what_failed_and_keeps_what_is_done(engine: Cluster) -> None:
-    from workflows.engine import control
-
     engine.start_worker(slots=2)
     accepted = engine.submit(
         """
