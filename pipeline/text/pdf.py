@@ -23,6 +23,7 @@ _PARAGRAPH_GAP = 0.8
 _RUNNING_LINES_FROM_PAGES = 3
 _TITLE_WITHIN_LINES = 20
 _MAX_TITLE_LINES = 4
+_LARGER_THAN_TEXT = 1.2
 _LIKE_TITLE = 0.7  # a line without descenders is that much lower than one of the same size with them
 _NUMBERS = re.compile(r"\d+")
 _WORD = re.compile(r"\w\w")
@@ -82,20 +83,24 @@ def pdf_title(path: Path, lines: Sequence[Line]) -> str:
 
 
 def printed_title(lines: Sequence[Line]) -> str:
-    """The lines of the largest print among the first of a document, as far as they follow one another."""
+    """The largest print among the first lines, as far as such lines follow one another; else the first line."""
     top = [line for line in lines[:_TITLE_WITHIN_LINES] if line.page == lines[0].page]
     worded = [line for line in top if len(_WORD.findall(line.text)) > 1]
     if not worded:
         return clean_line(top[0].text) if top else ""
-    largest = max(line.height for line in worded)
-    start = next(index for index, line in enumerate(top) if line in worded and line.height == largest)
-    first, last = start, start
-    while first > 0 and _LIKE_TITLE * largest <= top[first - 1].height <= largest:
+    title = max(worded, key=lambda line: line.height)
+    if title.height <= _LARGER_THAN_TEXT * statistics.median(line.height for line in lines):
+        return clean_line(worded[0].text)
+
+    def belongs(index: int) -> bool:
+        return 0 <= index < len(top) and _LIKE_TITLE * title.height <= top[index].height <= title.height
+
+    first = last = top.index(title)
+    while belongs(first - 1):
         first -= 1
-    while last + 1 < len(top) and _LIKE_TITLE * largest <= top[last + 1].height <= largest:
+    while belongs(last + 1):
         last += 1
-    whole = top[first : last + 1] if largest > 0 else top[:1]
-    return clean_line(" ".join(line.text for line in whole[:_MAX_TITLE_LINES]))
+    return clean_line(" ".join(line.text for line in top[first : last + 1][:_MAX_TITLE_LINES]))
 
 
 def _metadata_title(path: Path) -> str:
