@@ -67,7 +67,8 @@ def read_pdf(path: Path) -> list[Line]:
         if len(document) > MAX_PAGES:
             raise UnreadablePdfError(f"the file {path.name} has {len(document)} pages, more than {MAX_PAGES}")
         pages = [_page_lines(document, number) for number in range(1, len(document) + 1)]
-    except pypdfium2.PdfiumError as error:
+    except (pypdfium2.PdfiumError, ValueError, RuntimeError) as error:
+        # The binding raises the latter two for values that only a damaged file holds.
         raise UnreadablePdfError(f"a page of {path.name} cannot be read: {error}") from error
     finally:
         document.close()

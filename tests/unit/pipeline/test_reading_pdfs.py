@@ -1,6 +1,10 @@
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
@@ -132,3 +136,15 @@ def test_the_largest_print_near_the_top_is_the_title_where_the_metadata_have_non
 def test_a_title_of_lines_without_sizes_is_the_first_line() -> None:
     assert printed_title([Line("A Study of Things", 1), Line("Somebody", 1)]) == "A Study of Things"
     assert not printed_title([])
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 5, 30, 200]))
+def test_whatever_is_damaged_a_pdf_is_read_or_gives_a_reason(tmp_path: Path, chance: Random, damages: int) -> None:
+    content = bytearray((CORPUS / "2306.07400.pdf").read_bytes())
+    for _ in range(damages):
+        content[chance.randrange(len(content))] = chance.randrange(256)
+    path = tmp_path / "damaged.pdf"
+    path.write_bytes(content)
+    with suppress(UnreadablePdfError):
+        assert from_pdf_lines(read_pdf(path)).text
