@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -142,6 +143,7 @@ class EmbeddedStack:
             self._lock = UserLock(self._places.users)
         try:
             self._bring_up()
+            self._check_fit()
         except BaseException:
             self.close(wait=False)
             raise
@@ -192,6 +194,26 @@ class EmbeddedStack:
                 raise StackError(late + self._log_tail(), f"see {self._places.log('broker')}")
             Event().wait(_POLL)
 
+    def _check_fit(self) -> None:
+        """Refuse to join a worker that would never take this user's steps, or that writes to another database."""
+        state = StackState.read(self._places.state)
+        if state is None:
+            return
+        unknown = [name for name in self._config.step_modules if name not in state.step_modules]
+        if unknown:
+            raise StackError(
+                f"the running stack of {self._places.home} has not loaded the step modules {', '.join(unknown)}",
+                "wait until its last user leaves, or name another home in CELERIAC_HOME",
+            )
+        if state.database != self._database():
+            raise StackError(
+                f"the running stack of {self._places.home} works on another database",
+                "use the same DATABASE_URL, wait until its last user leaves, or name another home in CELERIAC_HOME",
+            )
+
+    def _database(self) -> str:
+        return hashlib.sha256(_absolute_database_url(self._config.database_url).encode()).hexdigest()[:16]
+
     def _has_failed(self) -> bool:
         return self._supervisor is not None and self._supervisor.poll() is not None
 
@@ -206,6 +228,8 @@ class EmbeddedStack:
             socket=str(self._socket),
             slots=self._slots,
             worker_command=self._worker_command,
+            database=self._database(),
+            step_modules=self._config.step_modules,
             grace_seconds=self._grace_seconds,
         )
         path = self._places.log("supervisor")

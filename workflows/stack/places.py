@@ -115,6 +115,8 @@ class StackState:
 
     Attributes:
         slots: Processes of the worker that work at the same time.
+        database: Which database the worker works on; a hash, for the URL may hold a password.
+        step_modules: What the worker has loaded beside the installed steps.
         broker: None while it is down.
         worker: None while it is down.
         broker_starts: 1 in an undisturbed life; each restart adds one.
@@ -124,6 +126,8 @@ class StackState:
     supervisor_pid: int
     socket: str
     slots: int
+    database: str = ""
+    step_modules: tuple[str, ...] = ()
     broker: Started | None = None
     worker: Started | None = None
     broker_starts: int = 0
@@ -141,6 +145,6 @@ class StackState:
         try:
             value: dict[str, Any] = json.loads(path.read_text())
             children = {name: value[name] and Started(**value[name]) for name in ("broker", "worker")}
-            return cls(**{**value, **children})
+            return cls(**{**value, **children, "step_modules": tuple(value["step_modules"])})
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # absent, or of another release
             return None

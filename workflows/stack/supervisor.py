@@ -37,6 +37,8 @@ class Orders:
 
     Attributes:
         server: Program of the broker.
+        database: Which one the worker works on, as a hash; told to those who want to join.
+        step_modules: The same.
         linger_seconds: How long the stack stays up without a user.
         grace_seconds: How long a step in progress may go on when the stack stops.
     """
@@ -46,6 +48,8 @@ class Orders:
     socket: str
     slots: int
     worker_command: tuple[str, ...]
+    database: str = ""
+    step_modules: tuple[str, ...] = ()
     linger_seconds: float = 0.5
     grace_seconds: float = 10.0
 
@@ -57,7 +61,8 @@ class Orders:
     def from_json(cls, text: str) -> Orders:
         """Read the command line's argument."""
         value = json.loads(text)
-        return cls(**{**value, "worker_command": tuple(value["worker_command"])})
+        lists = {name: tuple(value[name]) for name in ("worker_command", "step_modules")}
+        return cls(**{**value, **lists})
 
 
 class Supervisor:
@@ -148,6 +153,8 @@ class Supervisor:
             supervisor_pid=os.getpid(),
             socket=self._orders.socket,
             slots=self._orders.slots,
+            database=self._orders.database,
+            step_modules=self._orders.step_modules,
             broker=self._broker.started,
             worker=self._worker.started,
             broker_starts=self._broker.starts,

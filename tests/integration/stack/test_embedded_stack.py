@@ -148,6 +148,18 @@ def test_two_users_share_a_stack_and_the_last_one_stops_it(config: Config) -> No
     assert find(config) is None
 
 
+def test_a_user_whose_steps_the_worker_has_not_loaded_is_refused(config: Config) -> None:
+    stranger = Config({**config.env, "CELERIAC_STEP_MODULES": "other_steps"})
+    with stack_of(config), pytest.raises(StackError, match="has not loaded the step modules other_steps"):
+        stack_of(stranger).start()
+
+
+def test_a_user_of_another_database_is_refused(config: Config) -> None:
+    stranger = Config({**config.env, "DATABASE_URL": "postgresql://user:secret@localhost/other"})
+    with stack_of(config), pytest.raises(StackError, match="works on another database"):
+        stack_of(stranger).start()
+
+
 def test_launchers_that_start_together_get_one_supervisor(config: Config) -> None:
     line = [sys.executable, "-c", LAUNCHER, WORKER]
     launchers = [
@@ -372,7 +384,8 @@ def test_the_state_is_plain_json_that_names_no_secret(config: Config) -> None:
         running(config)
         told = json.loads(Places(config.home).state.read_text())
     assert set(told) == {
-        "phase", "supervisor_pid", "socket", "slots", "broker", "worker", "broker_starts", "worker_starts",
+        "phase", "supervisor_pid", "socket", "slots", "database", "step_modules", "broker", "worker", "broker_starts",
+                "worker_starts",
     }  # fmt: skip
 
 
