@@ -1,0 +1,57 @@
+"""`celeriac search`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from celeriac.output import console, json_option, print_json
+from workflows.model.errors import NotFoundError
+from workflows.settings import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.search import Hit
+
+
+@click.command("search")
+@click.argument("query", nargs=-1, required=True)
+@click.option("--limit", "-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="Papers to show.")
+@click.option("--collection", default="papers", show_default=True, help="Where the papers were stored.")
+@json_option("Print a JSON list of hits.")
+def command(query: tuple[str, ...], limit: int, collection: str, as_json: bool) -> None:
+    """Find papers by meaning and words, best first.
+
+    Say it in your own words: celeriac search "tests that fail at random"
+    """
+    from celeriac.backends import reading
+    from pipeline.search import search
+
+    try:
+        with reading(Config.from_env()) as database:
+            hits = search(database, " ".join(query), limit=limit, collection=collection)
+    except NotFoundError as error:
+        raise NotFoundError(
+            str(error) if "runs" not in str(error) else "nothing is stored in this home yet",
+            "make papers searchable with `celeriac demo` or `celeriac run literature-review --param path=FOLDER`",
+        ) from error
+    if as_json:
+        print_json([asdict(hit) for hit in hits])
+    else:
+        print_hits(hits)
+
+
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Hits for people: title, score, where it stands, and the words that speak for it."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    out = console()
+    for number, hit in enumerate(hits, start=1):
+        place = ", ".join(filter(None, (hit.section, f"page {hit.page}" if hit.page else "")))
+        out.print(Text.assemble((f"{number:>2}  ", "dim"), (hit.title or hit.paper_id, "bold"), f"  {hit.score:.4f}"))
+        out.print(Padding(Text(f"{hit.paper_id}  {place}  {hit.source}".replace("    ", "  "), "dim"), (0, 0, 0, 4)))
+        out.print(Padding(Text(hit.snippet), (0, 0, 1 if number < len(hits) else 0, 4)))

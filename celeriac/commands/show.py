@@ -1,0 +1,88 @@
+"""`celeriac show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from celeriac.output import console, count_text, instant_text, json_option, print_json, seconds_text, status_text
+from workflows.settings import Config
+
+if TYPE_CHECKING:
+    from workflows.db.queries import RunReport, StepView
+
+
+@click.command("show")
+@click.argument("run", default="latest")
+@json_option()
+def command(run: str, as_json: bool) -> None:
+    """Show one run: its steps, figures and errors.
+
+    RUN is an id, the beginning of one, or latest.
+    """
+    from celeriac.backends import reading
+    from celeriac.follow import read_report
+
+    with reading(Config.from_env()) as database:
+        report = read_report(database, run)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+
+
+def _print(report: RunReport) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from celeriac.summary import error_text, value_text
+
+    run = report.run
+    out = console()
+    out.print(Text.assemble(status_text(run.status), "  ", (run.workflow, "bold"), f"  {run.run_id}"))
+    started = (
+        f"started {instant_text(run.started_at)}" if run.started_at else f"accepted {instant_text(run.created_at)}"
+    )
+    done = f"{run.steps_total - run.steps_open} of {count_text(run.steps_total, 'step')} done"
+    out.print(f"  {started}  {seconds_text(run.seconds)}  {run.progress} %  {done}")
+    by = "  ".join(f"{name} {count}" for name, count in report.dispatches.items())
+    out.print(Text(f"  delivered by  {by}", "dim"))
+    _print_values("params", run.params)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for name in ("step", "state", "calls", "tries", "took"):
+        table.add_column(name, justify="left" if name in ("step", "state") else "right", no_wrap=name != "step")
+    table.add_column("remark", overflow="fold")
+    for step in report.steps:
+        remark = "" if step.status == "SUCCESS" and not step.items_failure else error_text(step)
+        table.add_row(
+            step.step_id,
+            status_text(step.status),
+            _calls(step),
+            str(step.attempts or "-"),
+            seconds_text(step.seconds(run.now)),
+            Text(remark),
+        )
+    out.print(table)
+    _print_values("outputs", {name: value_text(value) for name, value in (run.outputs or {}).items()})
+    if run.error:
+        out.print(Text(f"  {run.error}", "red"))
+
+
+def _print_values(title: str, values: dict[str, object]) -> None:
+    from rich.text import Text
+
+    from celeriac.summary import value_text
+
+    if values:
+        out = console()
+        out.print(Text(f"  {title}", "dim"))
+        for name, value in values.items():
+            out.print(Text(f"    {name}: {value_text(value)}"))
+
+
+def _calls(step: StepView) -> str:
+    if step.items_total is None:
+        return "-"
+    return f"{step.items_success + step.items_failure:,}/{step.items_total:,}"
