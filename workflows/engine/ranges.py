@@ -45,6 +45,6 @@ def range_size(pace: Pace, remaining: int) -> int:
     """
     if pace.mean_seconds is None:
         return 1
-    by_time = LARGEST_RANGE if pace.mean_seconds <= 0 else math.floor(TARGET_SECONDS / pace.mean_seconds)
+    by_time = math.floor(TARGET_SECONDS / max(pace.mean_seconds, TARGET_SECONDS / LARGEST_RANGE))
     by_share = math.ceil(remaining / (2 * pace.window)) if pace.window > 1 else remaining
     return max(1, min(by_time, by_share, LARGEST_RANGE, remaining))
