@@ -9,8 +9,9 @@ from typing import Any
 from workflows.compile.plan import Plan
 from workflows.db import runs
 from workflows.db.database import Row, Statement, Transaction
+from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
-from workflows.model.states import is_terminal
+from workflows.model.states import CLAIMABLE, is_terminal
 
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches, j.cancel_requested, j.created_at, j.started_at,
@@ -56,6 +57,14 @@ _EVENTS = Statement("""
 _LIVE_WORKERS = Statement("""
     SELECT node, hostname, pid, slots, queues, started_at, {now} - seen_at FROM workers WHERE seen_at > {now} - 15.0
     ORDER BY node""")
+
+_OLDEST_READY = Statement(f"""
+    SELECT j.task_id, s.step_id, s.queue,
+        {{now}} - CASE WHEN s.not_before > s.ready_at THEN s.not_before ELSE s.ready_at END
+    FROM step_runs s JOIN job_runs j ON j.id = s.run_pk
+    WHERE s.pending = 0 AND s.status IN ({quoted(CLAIMABLE)}) AND s.ready_at IS NOT NULL
+        AND (s.not_before IS NULL OR s.not_before <= {{now}})
+    ORDER BY s.ready_at LIMIT 1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,16 @@ class WorkerView:
     silent_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingStep:
+    """A step that could be claimed, and how long it has been waiting for a worker."""
+
+    run_id: str
+    step_id: str
+    queue: str
+    waiting_seconds: float
+
+
 def find_run(tx: Transaction, name: str) -> RunView:
     """The run with this id, or whose id begins so when that is only one; `latest` names the last one accepted.
 
@@ -300,6 +319,12 @@ def live_workers(tx: Transaction) -> list[WorkerView]:
         WorkerView(row[0], row[1], row[2], row[3], tuple(row[4].split(",")), row[5], row[6])
         for row in tx.rows(_LIVE_WORKERS)
     ]
+
+
+def oldest_ready(tx: Transaction) -> WaitingStep | None:
+    """The step that has waited longest for a worker to claim it; None when none waits."""
+    row = tx.row(_OLDEST_READY)
+    return None if row is None else WaitingStep(*row)
 
 
 def _run_view(row: Row) -> RunView:
