@@ -20,6 +20,7 @@ from benchmarks.arms import new_database, servers
 from benchmarks.measuring import measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
 from tests.support.cluster import cluster
+from tests.support.waiting import wait_until
 
 BYTES = "W7"
 KEYS = (*(work.key for work in WORKS), BYTES)
@@ -135,7 +136,13 @@ def _folder() -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        # The guards of the servers clear up at the same time: whoever is last leaves nothing.
+        wait_until(lambda: _is_gone(path), 20, f"{path} to be empty")
+
+
+def _is_gone(path: Path) -> bool:
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
 
 
 def _write(json_file: Path | None, found: dict[str, Any]) -> None:

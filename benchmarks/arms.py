@@ -1,4 +1,4 @@
-"""The ways to do a work: through Celeriac, on either database, and as a raw Celery canvas. Same broker, same workers."""
+"""The ways to do a work: through Celeriac on either database, and as a raw Celery canvas. Same broker, same workers."""
 
 from __future__ import annotations
 
