@@ -145,7 +145,7 @@ def prepare(database: Database) -> None:
             f"the folder of the database cannot be used: {error}", "set CELERIAC_HOME to a folder that you may write"
         ) from error
     except SQLAlchemyError as error:
-        raise _unavailable(error.__cause__ or error) from error
+        raise unavailable(error.__cause__ or error) from error
 
 
 @contextmanager
@@ -171,14 +171,16 @@ def reading(config: Config) -> Iterator[Database]:
     try:
         yield database
     except DBAPIError as error:
-        raise _unavailable(error.orig or error) from error
+        raise unavailable(error.orig or error) from error
     except (sqlite3.Error, psycopg.Error) as error:
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
     finally:
         database.close()
 
 
-def _unavailable(error: BaseException) -> DatabaseUnavailableError:
+def unavailable(error: BaseException) -> DatabaseUnavailableError:
+    """What to tell when the database refuses: its tables are of another version, or it does not answer."""
+    error = getattr(error, "orig", None) or error
     if re.search(r"no such (table|column)|(relation|column) .* does not exist", str(error)):
         return DatabaseUnavailableError(
             "the tables of this database are not those of this version", "run `celeriac db upgrade` once"
