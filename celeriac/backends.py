@@ -85,10 +85,22 @@ def backend(config: Config, *, slots: int | None = None, start: bool = True) -> 
     from concurrent.futures import ThreadPoolExecutor
 
     with ExitStack() as cleanup:
-        cleanup.callback(stack.close)
+        cleanup.callback(_leave, stack)
         # Left first: a start on its way comes to its end before the stack is closed.
         starter = cleanup.enter_context(ThreadPoolExecutor(1, "stack"))
         yield Backend(Config.from_env(stack.env()), True, True, stack, starter.submit(stack.start))
+
+
+def _leave(stack: EmbeddedStack) -> None:
+    """Stop using the stack; its last user waits, a few seconds, until nothing of it runs any more."""
+    from celeriac.output import console
+
+    err = console(err=True)
+    if not err.is_terminal:
+        stack.close()
+        return
+    with err.status("[dim]leaving the embedded stack", spinner_style="dim"):
+        stack.close()
 
 
 def runtime_of(config: Config, steps: StepRegistry | None = None) -> Runtime:

@@ -76,6 +76,12 @@ def find(name: str) -> Source:
     )
 
 
+def find_shipped(name: str) -> Source:
+    """Read a definition that comes with the installation, whatever lies in `./definitions`."""
+    path = _SHIPPED / f"{name}.yaml"
+    return _read(path, _short(path))
+
+
 def ids() -> list[str]:
     """Ids of the definitions in `./definitions` and of those that are shipped."""
     return sorted({_declared_id(file) or file.stem for folder in _folders() for file in _files(folder)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,8 +57,14 @@ class RecordedError(BrokerUnavailableError):
         self.run_id = run_id
 
 
-def run_to_end(config: Config, order: Order) -> RunReport:
+def run_to_end(config: Config, order: Order, on_end: Callable[[RunReport], None]) -> int:
     """Run a definition and wait for its end.
+
+    Args:
+        on_end: Tells how it has ended, before the embedded stack is left, which takes a moment.
+
+    Returns:
+        The exit code.
 
     Raises:
         DefinitionError, ParamError, UnservedQueueError: nothing was accepted.
@@ -66,19 +72,27 @@ def run_to_end(config: Config, order: Order) -> RunReport:
         LeftRunError: the person has left.
     """
     _check_alone(config, order)
-    with make_display(quiet=order.quiet) as display, backend(config, slots=order.slots) as using:
-        runtime, plan = _load(using.config, order)
-        using.ready()
-        accepted = submit(runtime, plan, order)
-        if not accepted.is_published:
-            raise RecordedError(
-                f"the message broker does not answer; run {accepted.run_id} is recorded and starts when it does",
-                f"start the broker or correct CELERY_BROKER_URL, then `celeriac watch {accepted.run_id[:8]}`",
-                accepted.run_id,
-            )
-        if order.slots is not None:
-            _tell_slots(using, order.slots, display)
-        return see_through(runtime, using, accepted.run_id, display)
+    with backend(config, slots=order.slots) as using:
+        with make_display(quiet=order.quiet) as display:
+            runtime, plan = _load(using.config, order)
+            using.ready()
+            accepted = submit(runtime, plan, order)
+            if not accepted.is_published:
+                raise RecordedError(
+                    f"the message broker does not answer; run {accepted.run_id} is recorded and starts when it does",
+                    f"start the broker or correct CELERY_BROKER_URL, then `celeriac watch {accepted.run_id[:8]}`",
+                    accepted.run_id,
+                )
+            if order.slots is not None:
+                _tell_slots(using, order.slots, display)
+            report = see_through(runtime, using, accepted.run_id, display)
+        on_end(report)
+    return exit_code(report)
+
+
+def exit_code(report: RunReport) -> int:
+    """0 when the run has succeeded, 1 when it failed or was cancelled."""
+    return 0 if report.run.status == "SUCCESS" else 1
 
 
 def record(config: Config, order: Order) -> tuple[RunReport, str]:

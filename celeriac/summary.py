@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
-from celeriac.output import console, count_text, seconds_text, status_text
+from celeriac.output import console, count_text, print_json, seconds_text, status_text
 
 if TYPE_CHECKING:
     from workflows.db.queries import RunReport, StepView
 
 _MOST_ERRORS = 5
 _MOST_CHARACTERS = 400
+
+
+def print_end(report: RunReport, *, as_json: bool) -> None:
+    """How a run has ended: one JSON object, or a few lines."""
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_outcome(report)
+    sys.stdout.flush()
 
 
 def print_outcome(report: RunReport) -> None:

@@ -21,7 +21,8 @@ def command(run: str, wait: bool, concurrency: int | None, as_json: bool) -> int
     from celeriac.backends import backend, reading, runtime_of
     from celeriac.follow import read_report, read_workers
     from celeriac.progress import make_display
-    from celeriac.running import check_retryable, see_through
+    from celeriac.running import check_retryable, exit_code, see_through
+    from celeriac.summary import print_end
     from workflows.engine import control
 
     config = Config.from_env()
@@ -40,15 +41,11 @@ def command(run: str, wait: bool, concurrency: int | None, as_json: bool) -> int
         else:
             click.echo(f"run {run_id} goes on; follow it with `celeriac watch {run_id[:8]}`")
         return 0
-    with make_display(quiet=as_json) as display, backend(config, slots=concurrency) as using:
-        runtime = runtime_of(using.config)
-        using.ready()
-        control.retry(runtime, run_id)
-        report = see_through(runtime, using, run_id, display)
-    if as_json:
-        print_json(report.to_json())
-    else:
-        from celeriac.summary import print_outcome
-
-        print_outcome(report)
-    return 0 if report.run.status == "SUCCESS" else 1
+    with backend(config, slots=concurrency) as using:
+        with make_display(quiet=as_json) as display:
+            runtime = runtime_of(using.config)
+            using.ready()
+            control.retry(runtime, run_id)
+            report = see_through(runtime, using, run_id, display)
+        print_end(report, as_json=as_json)
+    return exit_code(report)

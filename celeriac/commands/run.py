@@ -30,6 +30,7 @@ def command(definition: str, pairs: tuple[str, ...], wait: bool, concurrency: in
     needs them, gone with the last. Exit code 1 when the run failed or was cancelled.
     """
     from celeriac.running import Order, RecordedError, record, run_to_end
+    from celeriac.summary import print_end
 
     config = Config.from_env()
     order = Order(definitions.find(definition), _params(pairs), concurrency, quiet=as_json)
@@ -43,18 +44,11 @@ def command(definition: str, pairs: tuple[str, ...], wait: bool, concurrency: in
             note(f"note: {missing}")
         return 0
     try:
-        report = run_to_end(config, order)
+        return run_to_end(config, order, lambda report: print_end(report, as_json=as_json))
     except RecordedError as error:
         if as_json:
             _print_recorded(config, error.run_id)
         raise
-    if as_json:
-        print_json(report.to_json())
-    else:
-        from celeriac.summary import print_outcome
-
-        print_outcome(report)
-    return 0 if report.run.status == "SUCCESS" else 1
 
 
 def _params(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from celeriac.output import json_option, print_json
+from celeriac.output import json_option
 from workflows.settings import Config
 
 
@@ -19,7 +19,8 @@ def command(run: str, as_json: bool) -> int:
     from celeriac.backends import reading
     from celeriac.follow import Advice, Interrupts, LeftError, follow, read_report
     from celeriac.progress import make_display
-    from celeriac.running import PATIENCE_SECONDS, LeftRunError
+    from celeriac.running import PATIENCE_SECONDS, LeftRunError, exit_code
+    from celeriac.summary import print_end
 
     with reading(Config.from_env()) as database:
         run_id = read_report(database, run).run.run_id
@@ -38,10 +39,5 @@ def command(run: str, as_json: bool) -> int:
                 raise LeftRunError(
                     f"left run {run_id} as it is", f"`celeriac watch {run_id[:8]}` follows it again"
                 ) from None
-    if as_json:
-        print_json(report.to_json())
-    else:
-        from celeriac.summary import print_outcome
-
-        print_outcome(report)
-    return 0 if report.run.status == "SUCCESS" else 1
+    print_end(report, as_json=as_json)
+    return exit_code(report)
