@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     Command = TypeVar("Command", bound=Callable[..., Any])
@@ -75,6 +76,27 @@ def console(*, err: bool = False) -> Console:
 
     is_terminal = (sys.stderr if err else sys.stdout).isatty()
     return Console(stderr=err, highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else PLAIN_WIDTH)
+
+
+def plain_table(*left: str, right: Sequence[str] = (), last: str | None = None) -> Table:
+    """A table without a frame.
+
+    Args:
+        left: Columns that are set to the left.
+        right: Columns of figures, after them.
+        last: A column of text, which is folded.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    if last is not None:
+        table.add_column(last, overflow="fold")
+    return table
 
 
 def status_text(status: str) -> Text:

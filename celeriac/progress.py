@@ -160,7 +160,7 @@ class Bars:
             _bar(run.progress / 100, run.status),
             Text(f"{run.progress} %", "bold"),
             seconds_text(run.seconds) if run.started_at else "",
-            Text(f"about {seconds_text(max(1.0, round(eta)))} left" if eta is not None else "", "dim"),
+            Text(f"about {_roughly(eta)} left" if eta is not None else "", "dim"),
         )
         return table
 
@@ -191,6 +191,10 @@ def _bar(share: float, status: str) -> RenderableType:
     return ProgressBar(
         total=1.0, completed=share, width=_BAR_WIDTH, complete_style=colour or "blue", finished_style=colour or "green"
     )
+
+
+def _roughly(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 99.5 else seconds_text(seconds)
 
 
 def _amount(step: StepView) -> str:

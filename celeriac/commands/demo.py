@@ -9,7 +9,7 @@ import click
 
 from celeriac import definitions
 from celeriac.commands.search import print_hits
-from celeriac.output import console, json_option, print_json, seconds_text, status_text
+from celeriac.output import console, json_option, plain_table, print_json, seconds_text, status_text
 from workflows.settings import Config
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WORKFLOW = "literature-review"
 
-QUERY = "checks whose verdict changes from one execution to the next although nobody touched the program"
+QUERY = "finding the few infected people by mixing many samples into one lab test"
 """Says what some of the shipped papers are about, in words of its own."""
 
 HITS = 3
@@ -78,7 +78,7 @@ def _print_summary(report: RunReport) -> None:
     out.print(Text.assemble(status_text(run.status), "  ", (run.workflow, "bold"), f" in {seconds_text(run.seconds)}"))
     if nothing_changed(outputs):
         out.print("Nothing had changed since the last run: no paper was cut, embedded or stored a second time.")
-    figures = _table("papers", "")
+    figures = plain_table("papers", right=[""])
     for name, key in (
         ("fetched", "fetched"),
         ("new", "new"),
@@ -87,28 +87,19 @@ def _print_summary(report: RunReport) -> None:
         ("quarantined", "quarantined"),
     ):
         figures.add_row(name, _number(outputs.get(key)))
-    figures.add_section()
     figures.add_row("chunks", _number(outputs.get("chunks")))
     figures.add_row("vectors", _number(outputs.get("vectors")))
     figures.add_row("embedded in this run", _number(outputs.get("embedded")))
-    seconds = _table("step", "took", "calls")
+    seconds = plain_table("step", right=["took", "calls"])
     for step in report.steps:
         calls = "" if step.items_total is None else f"{step.items_success:,}"
         seconds.add_row(step.step_id, seconds_text(step.seconds(run.now)), calls)
 
     from rich.columns import Columns
 
-    out.print(Columns([figures, seconds], padding=(0, 4)))
-
-
-def _table(*columns: str) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    return table
+    out.print()
+    out.print(Columns([figures, seconds], padding=(0, 6)))
+    out.print()
 
 
 def _number(value: object) -> str:
@@ -137,4 +128,4 @@ def _print_next(report: RunReport) -> None:
         (f"celeriac plan {WORKFLOW}", "what a run sends to the broker"),
         (f"celeriac run {WORKFLOW} -p path=FOLDER", "your own papers: PDFs, or a corpus.jsonl"),
     ):
-        out.print(Text.assemble(f"  {line:<46}", (what, "dim")))
+        out.print(Text.assemble(f"  {line:<47}", (what, "dim")))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from celeriac.output import console, instant_text, json_option, print_json, seconds_text, status_text
+from celeriac.output import console, instant_text, json_option, plain_table, print_json, seconds_text, status_text
 from workflows.model.errors import NotFoundError
 from workflows.settings import Config
 
@@ -44,23 +44,16 @@ def command(workflow: str, status: str | None, limit: int, as_json: bool) -> Non
 
 
 def _print(found: list[RunView]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    table.add_column("run", no_wrap=True)
-    table.add_column("workflow", style="bold", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("done", justify="right", no_wrap=True)
-    table.add_column("accepted", no_wrap=True)
-    table.add_column("took", justify="right", no_wrap=True)
+    table = plain_table("run", "workflow", "state", "accepted", right=["done", "took"])
     for run in found:
         table.add_row(
             run.run_id[:8],
-            run.workflow,
+            Text(run.workflow, "bold"),
             status_text(run.status),
-            f"{run.progress} %",
             instant_text(run.created_at),
+            f"{run.progress} %",
             seconds_text(run.seconds),
         )
     console().print(table)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pipeline.search import Hit
 
+_INDENT = "    "
+_WIDEST = 100
+
 
 @click.command("search")
 @click.argument("query", nargs=-1, required=True)
@@ -46,12 +49,16 @@ def command(query: tuple[str, ...], limit: int, collection: str, as_json: bool) 
 
 def print_hits(hits: Sequence[Hit]) -> None:
     """Hits for people: title, score, where it stands, and the words that speak for it."""
-    from rich.padding import Padding
+    import textwrap
+
     from rich.text import Text
 
     out = console()
+    width = min(out.width, _WIDEST) - len(_INDENT)
     for number, hit in enumerate(hits, start=1):
-        place = ", ".join(filter(None, (hit.section, f"page {hit.page}" if hit.page else "")))
+        if number > 1:
+            out.print()
         out.print(Text.assemble((f"{number:>2}  ", "dim"), (hit.title or hit.paper_id, "bold"), f"  {hit.score:.4f}"))
-        out.print(Padding(Text(f"{hit.paper_id}  {place}  {hit.source}".replace("    ", "  "), "dim"), (0, 0, 0, 4)))
-        out.print(Padding(Text(hit.snippet), (0, 0, 1 if number < len(hits) else 0, 4)))
+        places = (hit.paper_id, hit.section, f"page {hit.page}" if hit.page else "", hit.source)
+        out.print(Text(_INDENT + "  ".join(filter(None, places)), "dim"))
+        out.print(Text(textwrap.indent(textwrap.fill(hit.snippet, width), _INDENT)))

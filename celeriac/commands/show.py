@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from celeriac.output import console, count_text, instant_text, json_option, print_json, seconds_text, status_text
+from celeriac.output import (
+    console,
+    count_text,
+    instant_text,
+    json_option,
+    plain_table,
+    print_json,
+    seconds_text,
+    status_text,
+)
 from workflows.settings import Config
 
 if TYPE_CHECKING:
@@ -33,8 +42,6 @@ def command(run: str, as_json: bool) -> None:
 
 
 def _print(report: RunReport) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
     from rich.text import Text
 
     from celeriac.summary import error_text, value_text
@@ -50,10 +57,7 @@ def _print(report: RunReport) -> None:
     by = "  ".join(f"{name} {count}" for name, count in report.dispatches.items())
     out.print(Text(f"  delivered by  {by}", "dim"))
     _print_values("params", run.params)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for name in ("step", "state", "calls", "tries", "took"):
-        table.add_column(name, justify="left" if name in ("step", "state") else "right", no_wrap=name != "step")
-    table.add_column("remark", overflow="fold")
+    table = plain_table("step", "state", right=["calls", "tries", "took"], last="remark")
     for step in report.steps:
         remark = "" if step.status == "SUCCESS" and not step.items_failure else error_text(step)
         table.add_row(
@@ -64,7 +68,9 @@ def _print(report: RunReport) -> None:
             seconds_text(step.seconds(run.now)),
             Text(remark),
         )
+    out.print()
     out.print(table)
+    out.print()
     _print_values("outputs", {name: value_text(value) for name, value in (run.outputs or {}).items()})
     if run.error:
         out.print(Text(f"  {run.error}", "red"))
