@@ -54,6 +54,15 @@ class Config:
         names = self.env.get("CELERIAC_STEP_MODULES", "").split(",")
         return tuple(name.strip() for name in names if name.strip())
 
+    @property
+    def definition_folders(self) -> tuple[Path, ...]:
+        """Folders of definitions besides the shipped ones: `./definitions`, or those that `CELERIAC_DEFINITIONS` lists.
+
+        Separated as PATH is; of two definitions with one id the first is taken.
+        """
+        listed = self.env.get("CELERIAC_DEFINITIONS") or "definitions"
+        return tuple(Path(folder).expanduser().absolute() for folder in listed.split(os.pathsep) if folder)
+
     # Broker
 
     @property
@@ -104,6 +113,13 @@ class Config:
     def max_crashes(self) -> int:
         """How many times a step may take its worker process down before it is a failure (`worker lost`)."""
         return self.integer("CELERIAC_MAX_CRASHES", 5)
+
+    # Upkeep
+
+    @property
+    def retention_days(self) -> float:
+        """How long a run is kept after its end; 0 keeps all."""
+        return self.number("CELERIAC_RETENTION_DAYS", 30.0)
 
     # Reading
 

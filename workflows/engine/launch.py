@@ -52,6 +52,7 @@ def submit(
     manual: bool = True,
     idempotency_key: str | None = None,
     publish: bool = True,
+    patience_seconds: float = 20.0,
 ) -> Submitted:
     """Accept a run of `plan`.
 
@@ -59,6 +60,8 @@ def submit(
         source: Text of the definition, kept with its version.
         given: Params as the user gave them; `from_text` when they are texts of a command line.
         idempotency_key: Same key and params: the same run.
+        publish: False leaves the message to the reconciler.
+        patience_seconds: How long to wait for a database that is away.
 
     Raises:
         ParamError: params that the definition does not declare, or of the wrong kind.
@@ -93,7 +96,7 @@ def submit(
             )
         return Submitted(known[0], known[1], is_published=True, is_new=False)
 
-    accepted = runtime.database.retrying(work, patience_seconds=20.0)
+    accepted = runtime.database.retrying(work, patience_seconds=patience_seconds)
     if not accepted.is_new or not publish:
         return accepted
     try:

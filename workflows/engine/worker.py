@@ -8,6 +8,7 @@ from workflows.db.database import Database
 from workflows.engine.app import make_app
 from workflows.engine.runtime import Runtime
 from workflows.engine.tasks import install
+from workflows.engine.upkeep_tasks import install_upkeep
 from workflows.settings import Config
 from workflows.steps.registry import load_steps
 
@@ -17,4 +18,5 @@ def make_runtime(config: Config, app: Celery | None = None) -> Runtime:
     celery = app or make_app(config)
     runtime = Runtime(config, Database(config.database_url), celery, load_steps(config.step_modules))
     install(celery, runtime)
+    install_upkeep(celery, runtime)
     return runtime

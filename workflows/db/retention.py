@@ -1,0 +1,34 @@
+"""Old runs and all that belongs to them are removed, a few at a time so that nobody waits for it."""
+
+from __future__ import annotations
+
+from workflows.db.database import Statement, Transaction
+from workflows.db.units import quoted
+from workflows.model.states import TERMINAL
+
+_OLD_RUNS = Statement(f"""
+    SELECT id FROM job_runs
+    WHERE status IN ({quoted(TERMINAL)}) AND created_at < {{now}} - :seconds AND finished_at < {{now}} - :seconds
+    ORDER BY created_at LIMIT :limit""")
+# Rows without a foreign key first; the rest goes with the run itself.
+_DELETES = tuple(
+    Statement(f"DELETE FROM {table} WHERE {key} IN :runs[]")
+    for table, key in (
+        ("item_runs", "run_pk"),
+        ("attempts", "run_pk"),
+        ("run_events", "run_pk"),
+        ("log_lines", "run_pk"),
+        ("payloads", "run_pk"),
+        ("step_runs", "run_pk"),
+        ("job_runs", "id"),
+    )
+)
+
+
+def delete_old_runs(tx: Transaction, older_than_seconds: float, limit: int) -> int:
+    """Delete at most `limit` runs that ended longer ago than that; how many it were."""
+    run_pks = [row[0] for row in tx.rows(_OLD_RUNS, {"seconds": older_than_seconds, "limit": limit})]
+    if run_pks:
+        for statement in _DELETES:
+            tx.run(statement, {"runs": run_pks})
+    return len(run_pks)
