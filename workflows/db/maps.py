@@ -16,6 +16,10 @@ from workflows.db.units import Claim, Unit
 
 _ADD_ITEM = Statement("""
     INSERT INTO item_runs (run_pk, ordinal, item_index, key, item) VALUES (:run, :ordinal, :index, :key, :item)""")
+_ADD_ITEMS_AT_ONCE = Statement("""
+    INSERT INTO item_runs (run_pk, ordinal, item_index, key, item)
+    SELECT CAST(:run AS bigint), CAST(:ordinal AS integer), v.index, v.key, v.item
+    FROM json_to_recordset(CAST(:rows AS json)) AS v (index integer, key text, item text)""")
 _SET_INSERTED = Statement("""
     UPDATE step_runs SET items_total = :total, items_inserted = :inserted, items_cursor = 0, items_success = 0,
         items_failure = 0, items_seconds = 0, parts = 0, parts_open = 0, lease_until = {now} + :lease
@@ -55,6 +59,12 @@ _END_ITEM = Statement("""
     UPDATE item_runs SET status = :status, output = :output, error = :error, failures = :failures,
         started_at = :started_at, finished_at = :finished_at, not_before = {now} + :delay
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index = :index AND status IN ('PENDING', 'RETRY')""")
+_END_ITEMS_AT_ONCE = Statement("""
+    UPDATE item_runs SET status = v.status, output = v.output, error = v.error, failures = v.failures,
+        started_at = v.started_at, finished_at = v.finished_at, not_before = {now} + v.delay
+    FROM json_to_recordset(CAST(:rows AS json)) AS v (index integer, status text, output text, error text,
+        failures integer, started_at double precision, finished_at double precision, delay double precision)
+    WHERE run_pk = :run AND ordinal = :ordinal AND item_index = v.index AND item_runs.status IN ('PENDING', 'RETRY')""")
 _SET_ASIDE = Statement("""
     UPDATE item_runs SET status = 'RETRY', not_before = {now}, crashes = crashes + 1
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index >= :item_from AND item_index < :item_to
@@ -154,13 +164,11 @@ def add_items(
     )
     if held is None:
         return False
-    tx.many(
-        _ADD_ITEM,
-        [
-            {"run": unit.run_pk, "ordinal": unit.ordinal, "index": first + n, "key": key, "item": json.dumps(item)}
-            for n, (key, item) in enumerate(zip(keys, items, strict=True))
-        ],
-    )
+    rows = [
+        {"index": first + n, "key": key, "item": json.dumps(item)}
+        for n, (key, item) in enumerate(zip(keys, items, strict=True))
+    ]
+    _each(tx, unit, rows, _ADD_ITEM, _ADD_ITEMS_AT_ONCE)
     return True
 
 
@@ -295,24 +303,29 @@ def load_items(tx: Transaction, unit: Unit, item_from: int, item_to: int) -> lis
 
 def end_items(tx: Transaction, unit: Unit, results: list[ItemResult]) -> None:
     """Write how calls ended; a call that has ended stays as it is."""
-    tx.many(
-        _END_ITEM,
-        [
-            {
-                "run": unit.run_pk,
-                "ordinal": unit.ordinal,
-                "index": result.index,
-                "status": result.status,
-                "output": result.output,
-                "error": result.error,
-                "failures": result.failures,
-                "started_at": result.started_at,
-                "finished_at": result.finished_at,
-                "delay": result.delay_seconds if result.status == "RETRY" else None,
-            }
-            for result in results
-        ],
-    )
+    rows = [
+        {
+            "index": result.index,
+            "status": result.status,
+            "output": result.output,
+            "error": result.error,
+            "failures": result.failures,
+            "started_at": result.started_at,
+            "finished_at": result.finished_at,
+            "delay": result.delay_seconds if result.status == "RETRY" else None,
+        }
+        for result in results
+    ]
+    _each(tx, unit, rows, _END_ITEM, _END_ITEMS_AT_ONCE)
+
+
+def _each(tx: Transaction, unit: Unit, rows: list[dict[str, Any]], singly: Statement, at_once: Statement) -> None:
+    """Write calls of a map: one statement for all on PostgreSQL, where a round trip costs more than a row."""
+    key = {"run": unit.run_pk, "ordinal": unit.ordinal}
+    if tx.dialect == "postgresql":
+        tx.run(at_once, {**key, "rows": json.dumps(rows)})
+    else:
+        tx.many(singly, [{**key, **row} for row in rows])
 
 
 def outputs(tx: Transaction, run_pk: int, ordinal: int) -> list[Any]:

@@ -59,7 +59,7 @@ _FINISH = Statement("""
     UPDATE job_runs SET status = :status, finished_at = {now}, outputs = :outputs, error = :error,
         event_seq = event_seq + 1,
         progress_percentage = CASE WHEN :status = 'SUCCESS' THEN 100 ELSE progress_percentage END
-    WHERE id = :run AND status IN ('PENDING', 'PROGRESS') RETURNING event_seq, finished_at""")
+    WHERE id = :run AND status IN ('PENDING', 'PROGRESS') AND steps_open = 0 RETURNING event_seq, finished_at""")
 _CONTEXT = Statement("""
     SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at FROM job_runs
     WHERE id = :run""")

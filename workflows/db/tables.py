@@ -49,6 +49,8 @@ workflow_versions = Table(
     Column("step_count", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("workflow_id", "fingerprint"),
+    # Workers remember plans and runs by their keys: a key is never used again, also after its row was deleted.
+    sqlite_autoincrement=True,
 )
 
 plan_steps = Table(
@@ -99,11 +101,18 @@ job_runs = Table(
     Column("error", Text),
     Index("ix_job_runs_created_at", "created_at"),
     Index(
+        "ix_job_runs_unended",
+        "id",
+        sqlite_where=text("status = 'PROGRESS' AND steps_open = 0"),
+        postgresql_where=text("status = 'PROGRESS' AND steps_open = 0"),
+    ),
+    Index(
         "ix_job_runs_undispatched",
         "next_dispatch_at",
         sqlite_where=text("status = 'PENDING'"),
         postgresql_where=text("status = 'PENDING'"),
     ),
+    sqlite_autoincrement=True,
 )
 
 step_runs = Table(

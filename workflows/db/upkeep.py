@@ -68,6 +68,7 @@ _OVERTAKEN = Statement("""
 _DUE_MAPS = Statement("""
     SELECT run_pk, ordinal FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NULL
         AND next_dispatch_at <= {now} ORDER BY next_dispatch_at LIMIT 200""")
+_UNENDED_RUNS = Statement("SELECT id, steps_failed FROM job_runs WHERE status = 'PROGRESS' AND steps_open = 0 LIMIT 50")
 _ALL_DUE_STEPS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE {_READY} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")
@@ -210,6 +211,11 @@ def is_overtaken(tx: Transaction, step: DueStep) -> bool:
 def due_maps(tx: Transaction) -> list[Unit]:
     """Open maps with calls whose next try is due."""
     return [Unit(row[0], row[1]) for row in tx.rows(_DUE_MAPS)]
+
+
+def unended_runs(tx: Transaction) -> list[tuple[int, int]]:
+    """`(run_pk, steps_failed)` of runs without an open step that nobody has brought to their end."""
+    return [(row[0], row[1]) for row in tx.rows(_UNENDED_RUNS)]
 
 
 def make_all_due(tx: Transaction) -> None:

@@ -10,8 +10,8 @@ import logging
 import random
 from dataclasses import dataclass
 
-from workflows.compile.plan import Plan, PlanStep
-from workflows.db import runs, units
+from workflows.compile.plan import ArrivesBy, Plan, PlanStep
+from workflows.db import completion, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
 from workflows.db.units import Claim, Unit
@@ -21,9 +21,10 @@ from workflows.engine.context import EngineContext, FencedError
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
 from workflows.engine.runtime import DEADLINE_GRACE_SECONDS, Runtime
 from workflows.engine.scope import make_scope
-from workflows.engine.settlement import Settlement, advance, leave_worker, spread
+from workflows.engine.settlement import Settlement, advance, end_run, leave_worker, spread
 from workflows.model.errors import DatabaseUnavailableError, ValidationError
 from workflows.model.expressions import render
+from workflows.model.spec import TriggerRule
 from workflows.model.states import State, is_terminal
 
 _log = logging.getLogger(__name__)
@@ -146,6 +147,8 @@ def _end(
     def work(tx: Transaction) -> Settlement | None:
         return complete(tx, job, status, output=output, error=error, lines=lines)
 
+    # On PostgreSQL such a completion is a single statement (`workflows.db.completion`), a transaction of its own.
+    is_single = status is State.SUCCESS and bool(job.step.successors) and not lines and _is_plain(job)
     completing = ctx.completing if ctx else None
     if completing is not None and ctx is not None:
         settlement = work(completing)
@@ -154,7 +157,7 @@ def _end(
         else:
             ctx.commit()
     else:
-        settlement = job.runtime.database.retrying(work)
+        settlement = job.runtime.database.retrying(work, autocommit=is_single)
     if settlement is None:
         _log.warning("a late result of step '%s' of run %s is refused", job.step.id, job.context.run_id)
         return Outcome.IGNORE
@@ -173,12 +176,14 @@ def complete(
 ) -> Settlement | None:
     """End a step in `tx`: its row, its successors, the run. None when the claim no longer holds."""
     claim, redispatch = job.claim, job.runtime.config.redispatch_seconds
+    detail = {"attempt": claim.token, "started_at": claim.started_at, "via": claim.via}
+    if status is State.SUCCESS and _is_plain(job):
+        return _complete_at_once(tx, job, output or "null", detail, lines)
     at = units.end(tx, claim, status, output=output, error=error)
     if at is None:
         # Ended by this claim: the commit went through and its answer was lost. The reconciler publishes what is ready.
         return Settlement() if units.was_ended(tx, claim, status) else None
     settlement = Settlement(ended=1, failed=int(status is State.FAILURE), progress=STEP_PROGRESS)
-    detail = {"attempt": claim.token, "started_at": claim.started_at, "via": claim.via}
     settlement.transitions.append(Transition(job.step.ordinal, 0, status.value, detail))
     units.record_attempt(tx, claim, status, at, error=error)
     spread(tx, job.plan, claim.unit.run_pk, job.step.ordinal, status, redispatch, settlement)
@@ -186,6 +191,35 @@ def complete(
         runs.add_logs(tx, lines)
     advance(tx, job.plan, job.context, at, job.step.id, settlement)
     return settlement
+
+
+def _is_plain(job: Job) -> bool:
+    """Whether the completion may be one statement: on PostgreSQL, where counting alone decides what follows."""
+    steps = job.plan.steps
+    return job.runtime.database.dialect == "postgresql" and all(
+        steps[after].run_if is TriggerRule.ALL_SUCCESS for after in job.step.successors
+    )
+
+
+def _complete_at_once(
+    tx: Transaction, job: Job, output: str, detail: dict[str, object], lines: list[dict[str, object]] | None
+) -> Settlement | None:
+    done = completion.complete(
+        tx,
+        job.claim,
+        step_id=job.step.id,
+        output=output,
+        detail=detail,
+        successors=job.step.successors,
+        redispatch_seconds=job.runtime.config.redispatch_seconds,
+    )
+    if done is None:
+        return Settlement() if units.was_ended(tx, job.claim, State.SUCCESS) else None
+    if lines:
+        runs.add_logs(tx, lines)
+    if done.run.steps_open == 0:
+        end_run(tx, job.plan, job.context, done.run)
+    return Settlement(ready=[o for o, pending, by in done.successors if pending == 0 and by == ArrivesBy.SQL])
 
 
 def _put_off(

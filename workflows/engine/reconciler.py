@@ -17,13 +17,14 @@ from celery.canvas import Signature
 
 from workflows.db import maps, upkeep
 from workflows.db.database import Transaction
+from workflows.db.runs import Advance
 from workflows.db.units import Unit, leave_canvas
 from workflows.db.upkeep import DueStep
 from workflows.engine import dispatch, mapping, recovery
 from workflows.engine.broker import Broker
 from workflows.engine.canvas import execute_signature, publish_steps, step_signature
 from workflows.engine.runtime import Runtime
-from workflows.engine.settlement import Settlement
+from workflows.engine.settlement import Settlement, end_run
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Reconciler(threading.Thread):
                 recovery.take_back_expired(self._runtime, unit)
         for unit in self._do(upkeep.due_maps):
             self._top_up(unit)
+        for run_pk, steps_failed in self._do(upkeep.unended_runs):
+            self._end_run(run_pk, steps_failed)
         for run_pk in self._do(upkeep.due_runs):
             self._send_run(run_pk)
         self._send_steps(self._do(upkeep.due_steps))
@@ -133,6 +136,16 @@ class Reconciler(threading.Thread):
             return settlement
 
         dispatch.publish(self._runtime, plan, unit.run_pk, self._runtime.database.retrying(work))
+
+    def _end_run(self, run_pk: int, steps_failed: int) -> None:
+        """The worker that ended the last step died before it ended the run."""
+        self._runtime.forget(run_pk)
+        context = self._runtime.context(run_pk)
+        if context is None:
+            return
+        plan = self._runtime.plan(context.version_id)
+        counters = Advance(0, steps_failed, context.cancel_requested)
+        self._runtime.database.retrying(lambda tx: end_run(tx, plan, context, counters))
 
     def _send_run(self, run_pk: int) -> None:
         if self._do(lambda tx: upkeep.push_run(tx, run_pk, self._runtime.config.redispatch_seconds)):

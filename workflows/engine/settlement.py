@@ -93,17 +93,21 @@ def advance(
         failed=settlement.failed,
         progress=settlement.progress,
     )
-    if counters is None or counters.steps_open > 0 or not settlement.ended:
-        return counters
+    if counters is not None and counters.steps_open == 0 and settlement.ended:
+        end_run(tx, plan, context, counters)
+    return counters
+
+
+def end_run(tx: Transaction, plan: Plan, context: RunContext, counters: Advance) -> None:
+    """No step is open any more: the run comes to its end, unless somebody has seen to it already."""
     if counters.cancel_requested:
         runs.finish(tx, context.run_pk, State.REVOKED.value, None, None)
-        return counters
+        return
     outputs, error = evaluate_outputs(tx, plan, context)
     if counters.steps_failed:
         error = _failed_text(tx, plan, context.run_pk)
     status = State.FAILURE if error else State.SUCCESS
     runs.finish(tx, context.run_pk, status.value, outputs, error)
-    return counters
 
 
 def leave_worker(

@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_workflow_versions"),
         sa.UniqueConstraint("workflow_id", "fingerprint", name="uq_workflow_versions_workflow_id_fingerprint"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "job_runs",
@@ -130,6 +131,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_job_runs"),
         sa.UniqueConstraint("idempotency_key", name="uq_job_runs_idempotency_key"),
         sa.UniqueConstraint("task_id", name="uq_job_runs_task_id"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_job_runs_created_at", "job_runs", ["created_at"], unique=False)
     op.create_index(
@@ -139,6 +141,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("status = 'PENDING'"),
         postgresql_where=sa.text("status = 'PENDING'"),
+    )
+    op.create_index(
+        "ix_job_runs_unended",
+        "job_runs",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("status = 'PROGRESS' AND steps_open = 0"),
+        postgresql_where=sa.text("status = 'PROGRESS' AND steps_open = 0"),
     )
     op.create_table(
         "plan_steps",
