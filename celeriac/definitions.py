@@ -174,7 +174,7 @@ def _read(path: Path, name: str) -> Source:
             return Source(name, file.read(_MOST_BYTES))
     except FileNotFoundError:
         siblings = [str(path.with_name(file.name)) for file in _files(path.parent)]
-        near = get_close_matches(str(path), siblings, n=1)
+        near = get_close_matches(str(path), siblings, n=1, cutoff=0.75)
         raise NotFoundError(
             f"there is no file '{name}'",
             f"did you mean '{near[0]}'?" if near else f"the working folder is {Path.cwd()}",

@@ -11,14 +11,16 @@ from celeriac import definitions
 from celeriac.backends import Backend, backend, prepare, runtime_of
 from celeriac.follow import Advice, Interrupts, LeftError, follow, read_report, read_workers
 from celeriac.progress import Display, make_display
-from workflows.model.errors import BrokerUnavailableError, CeleriacError, ConflictError
+from workflows.model.errors import BrokerUnavailableError, CeleriacError, ConflictError, DefinitionError
 
 if TYPE_CHECKING:
     from workflows.compile.plan import Plan
     from workflows.db.queries import RunReport, RunView
     from workflows.engine.launch import Submitted
     from workflows.engine.runtime import Runtime
+    from workflows.model.spec import Workflow
     from workflows.settings import Config
+    from workflows.steps.registry import StepRegistry
 
 PATIENCE_SECONDS = 3.0
 """How long a run may be without a worker before that is said."""
@@ -142,6 +144,8 @@ def see_through(runtime: Runtime, using: Backend, run_id: str, display: Display)
                 check=lambda: interrupts.check(lambda: display.say(_first_answer(run_id, using))),
             )
         except LeftError:
+            if using.holds_stack:
+                display.say("leaving: steps in progress have a few seconds to finish")
             raise LeftRunError(
                 f"left run {run_id} as it is; nothing was cancelled",
                 "it goes on as soon as a worker runs: " * using.holds_stack
@@ -185,18 +189,27 @@ def _check_alone(config: Config, order: Order) -> None:
     """What can be wrong with a definition by itself: refused before anything is brought up for it."""
     from workflows.model.params import coerce_params
 
-    workflow = definitions.parse(order.source)
+    try:
+        workflow = definitions.parse(order.source)
+    except DefinitionError:
+        _parse_with_steps(config, order)  # finds what is wrong with its steps too, so that all is told at once
+        raise
     coerce_params(workflow.params, order.params, from_text=True)
     definitions.check_queues(workflow, config)
+
+
+def _parse_with_steps(config: Config, order: Order) -> tuple[Workflow, StepRegistry]:
+    from workflows.steps.registry import load_steps, schemas
+
+    steps = load_steps(config.step_modules)
+    return definitions.parse(order.source, schemas(steps)), steps
 
 
 def _load(config: Config, order: Order) -> tuple[Runtime, Plan]:
     """A runtime with all steps, over a database that is ready, and the plan, checked against these steps."""
     from workflows.compile import compile_workflow
-    from workflows.steps.registry import load_steps, schemas
 
-    steps = load_steps(config.step_modules)
-    workflow = definitions.parse(order.source, schemas(steps))
+    workflow, steps = _parse_with_steps(config, order)
     plan = compile_workflow(workflow)
     runtime = runtime_of(config, steps)
     prepare(runtime.database)
@@ -219,12 +232,12 @@ def _first_answer(run_id: str, using: Backend) -> str:
         if using.holds_stack
         else "leaves; the run goes on without this command"
     )
-    return (
-        f"nothing is cancelled: run {short} goes on\n"
-        f"  celeriac watch {short}    follow it from elsewhere\n"
-        f"  celeriac cancel {short}   cancel it\n"
-        f"  Ctrl-C again             {after}"
+    lines = (
+        (f"celeriac watch {short}", "follow it from elsewhere"),
+        (f"celeriac cancel {short}", "cancel it"),
+        ("Ctrl-C again", after),
     )
+    return f"nothing is cancelled: run {short} goes on\n" + "\n".join(f"  {what:<25} {why}" for what, why in lines)
 
 
 def check_retryable(run: RunView) -> str:

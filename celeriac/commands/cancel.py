@@ -35,5 +35,5 @@ def command(run: str, as_json: bool) -> None:
         return
     click.echo(
         f"cancelled run {found.run_id}: {count_text(answer.finished, 'step')} finished before, "
-        f"{answer.stopping} stopping, {answer.never_started} never started"
+        f"{answer.stopping} stopping, {answer.stopped} stopped, {answer.never_started} never started"
     )
