@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks import bytes_sent, makespan, profiling, report
 from benchmarks.arms import new_database, servers
-from benchmarks.measuring import measure_all
+from benchmarks.measuring import Figures, measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
 from tests.support.cluster import cluster
 from tests.support.waiting import wait_until
@@ -47,6 +47,7 @@ def main(context: click.Context, only: str, databases: str, repeat: int, json_fi
     environment = _environment()
     found: dict[str, Any] = {"works": []}
     table = report.speed_table()
+    everything: list[Figures] = []
     with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
         found["conditions"] = report.conditions(running, repeat)
         profiles = folder / "profiles" if profile else None
@@ -64,6 +65,7 @@ def main(context: click.Context, only: str, databases: str, repeat: int, json_fi
             )
             for figures in measured:
                 report.add_figures(table, figures)
+                everything.append(figures)
                 found["works"].append(figures.to_json())
             if BYTES in wanted:
                 status.update("W7: bytes over the broker")
@@ -75,6 +77,7 @@ def main(context: click.Context, only: str, databases: str, repeat: int, json_fi
         console.print(f"{name}: {value}", highlight=False)
     if found["works"]:
         console.print(table)
+        console.print(report.processor_table(everything))
     if "bytes" in found:
         console.print(report.bytes_table(found["bytes"]))
     _write(json_file, found)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 import redis
 from psycopg import sql
 
 from benchmarks import raw
+from benchmarks.processor import Parts, family, processor_time
 from benchmarks.profiling import PROFILE_VARIABLE
 from benchmarks.works import Work
 from tests.support.cluster import PROJECT, Cluster, cluster
@@ -46,11 +49,13 @@ class Sample:
         wall_seconds: From the first call that submits to the end as seen from outside, looked for every 5 ms.
         database_seconds: From `created_at` to `finished_at` of the runs; None for the raw canvas.
         broker_bytes: What the broker was sent meanwhile, by all of the arm's processes.
+        processor_seconds: By part: submitter, worker parent, worker children, broker, database.
     """
 
     wall_seconds: float
     database_seconds: float | None
     broker_bytes: int
+    processor_seconds: Mapping[str, float]
 
 
 class Arm(Protocol):
@@ -67,9 +72,10 @@ class Arm(Protocol):
 class CeleriacArm:
     """Runs the definition."""
 
-    def __init__(self, name: str, engine: Cluster) -> None:
+    def __init__(self, name: str, engine: Cluster, parts: Parts) -> None:
         self._name = name
         self._engine = engine
+        self._parts = parts
 
     @property
     def name(self) -> str:
@@ -79,7 +85,7 @@ class CeleriacArm:
         runtime = self._engine.runtime
         # Compiling is done once a version, and is no part of a run.
         plan = compile_workflow(parse_workflow(work.definition))
-        with _bytes_of(runtime.config.broker_url) as sent:
+        with processor_time(self._parts) as spent, _bytes_of(runtime.config.broker_url) as sent:
             began = time.perf_counter()
             first = launch.submit(runtime, plan, work.definition, work.params)
             for _ in range(work.runs - 1):
@@ -97,16 +103,24 @@ class CeleriacArm:
         seconds, *statuses, redispatches = row
         assert statuses == ["SUCCESS", "SUCCESS"], f"{work.key} ended as {statuses}"
         assert not redispatches, f"{work.key}: the reconciler dispatched {redispatches} in an undisturbed run"
-        return Sample(wall, seconds, sent[0])
+        return Sample(wall, seconds, sent[0], spent)
+
+
+@dataclass(frozen=True, slots=True)
+class RawWorker:
+    """A worker of the raw canvas: its broker, and whose processor time counts."""
+
+    broker_url: str
+    parts: Parts
 
 
 class RawArm:
     """Applies one variant of the raw canvas."""
 
-    def __init__(self, variant: str, broker_url: str) -> None:
+    def __init__(self, variant: str, worker: RawWorker) -> None:
         self._variant = variant
-        self._broker_url = broker_url
-        self._client = redis.Redis.from_url(broker_url)
+        self._worker = worker
+        self._client = redis.Redis.from_url(worker.broker_url)
 
     @property
     def name(self) -> str:
@@ -116,7 +130,7 @@ class RawArm:
         mark = f"mark:{uuid.uuid4().hex}"
         canvases = list(work.raws[self._variant](mark))
         expected = sum(count for _, count in canvases)
-        with _bytes_of(self._broker_url) as sent:
+        with processor_time(self._worker.parts) as spent, _bytes_of(self._worker.broker_url) as sent:
             began = time.perf_counter()
             for canvas, _ in canvases:
                 canvas.apply_async()
@@ -128,7 +142,9 @@ class RawArm:
             )
             wall = time.perf_counter() - began
         self._client.delete(mark)
-        return Sample(wall, None, sent[0])
+        # Results unsubscribe when they are collected; that must not happen within the time of another arm.
+        gc.collect()
+        return Sample(wall, None, sent[0], spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +153,21 @@ class Servers:
 
     broker_url: str
     postgres_url: str | None
+
+    def parts(self, database: str) -> Parts:
+        """This process and the servers that an arm on `database` uses."""
+        with redis.Redis.from_url(self.broker_url) as client:
+            broker = psutil.Process(int(client.info("server")["process_id"]))
+        found: dict[str, Callable[[], list[psutil.Process]]] = {
+            "submitter": lambda: [psutil.Process()],
+            "broker": lambda: [broker],
+        }
+        if database == "postgresql" and self.postgres_url is not None:
+            with psycopg.connect(self.postgres_url) as connection:
+                postmaster = psutil.Process(connection.info.backend_pid).parent()
+            assert postmaster is not None
+            found["database"] = postmaster.children
+        return found
 
 
 @contextmanager
@@ -162,15 +193,15 @@ def celeriac_arm(
         folder, new_database(servers, database, folder), _database_of(servers.broker_url, number), **settings
     ) as engine:
         worker = engine.start_worker(slots)
-        yield CeleriacArm(database, engine)
+        yield CeleriacArm(database, engine, {**family(worker.process.pid), **servers.parts(database)})
         worker.stop()
 
 
 @contextmanager
 def raw_worker(
     folder: Path, servers: Servers, slots: int, environment: dict[str, str], profile: Path | None = None
-) -> Iterator[str]:
-    """A worker for the raw canvas, started as Celeriac's; gives the URL of its broker."""
+) -> Iterator[RawWorker]:
+    """A worker for the raw canvas, started as Celeriac's."""
     url = _database_of(servers.broker_url, 0)
     raw.app.conf.update(broker_url=url, result_backend=url)
     env = {**environment, "CELERY_BROKER_URL": url, "PYTHONPATH": str(PROJECT)}
@@ -190,12 +221,14 @@ def raw_worker(
             wait_until(lambda: process.poll() is not None or client.get("up"), 60, "the raw worker")
             assert process.poll() is None, Path(log.name).read_text()
             client.delete("up")
-            yield url
+            yield RawWorker(url, {**family(process.pid), **servers.parts("none")})
             process.send_signal(signal.SIGTERM)
             process.wait(20)
         finally:
             if process.poll() is None:
                 process.kill()
+            # Or else results that are collected at the end of this process look for a broker that is gone.
+            raw.app.backend.result_consumer.subscribed_to.clear()
 
 
 @contextmanager

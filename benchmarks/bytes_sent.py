@@ -29,10 +29,10 @@ def weigh(servers: Servers, folder: Path, environment: dict[str, str]) -> dict[s
     app = make_app(Config({}))
     found: dict[str, Any] = {}
     with (
-        raw_worker(folder, servers, 2, environment) as url,
+        raw_worker(folder, servers, 2, environment) as worker,
         celeriac_arm(folder / "bytes", servers, "sqlite", 2) as ours,
     ):
-        theirs = RawArm("canvas", url)
+        theirs = RawArm("canvas", worker)
         for name, (graph, canvas) in GRAPHS.items():
             text = graph.definition()
             sizes = [m.bytes for m in plan_messages(app, compile_workflow(parse_workflow(text)))]

@@ -27,6 +27,13 @@ class Figures:
         """Median wall time of an arm, in seconds."""
         return statistics.median(sample.wall_seconds for sample in self.samples[arm])
 
+    def processor_ms(self, arm: str) -> dict[str, float]:
+        """Median milliseconds of processor time for each step, by part, and `total`."""
+        spent = [s.processor_seconds for s in self.samples[arm]]
+        parts = {part: statistics.median(s[part] for s in spent) for part in spent[0]}
+        total = statistics.median(sum(s.values()) for s in spent)
+        return {part: seconds * 1000 / self.work.steps for part, seconds in (parts | {"total": total}).items()}
+
     def ratios(self, arm: str, baseline: str) -> list[float]:
         """Wall time of `arm` over that of `baseline` in the same round."""
         return [
@@ -51,6 +58,7 @@ class Figures:
                     "over_ideal": self.median(arm) / ideal if ideal else None,
                     "wall_seconds": [s.wall_seconds for s in samples],
                     "database_seconds": [s.database_seconds for s in samples],
+                    "processor_ms_per_step": self.processor_ms(arm),
                     "broker_bytes_per_step": statistics.median(s.broker_bytes for s in samples) / self.work.steps,
                 }
                 for arm, samples in self.samples.items()
@@ -84,7 +92,7 @@ def measure_all(
     for slots, group in groupby(sorted(works, key=lambda work: work.slots), key=lambda work: work.slots):
         with ExitStack() as stack:
             tell(f"workers with {slots} processes start")
-            url = stack.enter_context(raw_worker(folder, servers, slots, environment, _inside(profile, "raw")))
+            worker = stack.enter_context(raw_worker(folder, servers, slots, environment, _inside(profile, "raw")))
             ours: list[Arm] = [
                 stack.enter_context(
                     celeriac_arm(folder / f"{name}-{slots}", servers, name, slots, _inside(profile, name))
@@ -92,7 +100,7 @@ def measure_all(
                 for name in databases
             ]
             for work in group:
-                yield _rounds(work, [*(RawArm(variant, url) for variant in work.raws), *ours], repeat, tell)
+                yield _rounds(work, [*(RawArm(variant, worker) for variant in work.raws), *ours], repeat, tell)
 
 
 def _rounds(work: Work, arms: list[Arm], repeat: int, tell: Callable[[str], None]) -> Figures:

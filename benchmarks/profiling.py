@@ -1,10 +1,11 @@
-"""Where a worker child's time goes: its main thread under cProfile, when PROFILE_VARIABLE names a folder."""
+"""Where the time of worker processes goes: processor time under cProfile, when PROFILE_VARIABLE names a folder."""
 
 from __future__ import annotations
 
 import cProfile
 import os
 import pstats
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def begin_in_worker_children() -> None:
     folder = os.environ.get(PROFILE_VARIABLE)  # noqa: TID251 - a switch of the benchmarks, no setting of Celeriac
     if not folder:
         return
-    profile = cProfile.Profile()
+    # Processor time: waiting for a server, or for a busy machine, would hide where the code is slow.
+    profile = cProfile.Profile(time.thread_time)
 
     @worker_process_init.connect(weak=False)
     def begin(**_: Any) -> None:

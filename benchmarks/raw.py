@@ -36,7 +36,7 @@ def _client() -> redis.Redis:
     return redis.Redis.from_url(app.conf.broker_url)
 
 
-@app.task(name="raw.task")
+@app.task(name="raw.task", shared=False)
 def task(ms: int = 0, mark: str | None = None) -> None:
     """Sleeps; the last of a canvas counts itself in."""
     if ms:

@@ -8,6 +8,7 @@ import sqlite3
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -81,6 +82,20 @@ def add_figures(table: Table, figures: Figures) -> None:
             )
             title = ""
     table.add_section()
+
+
+def processor_table(found: Iterable[Figures]) -> Table:
+    """Who spends processor time."""
+    table = Table(title="Processor time in ms for each step (medians)")
+    parts = ("submitter", "worker parent", "worker children", "broker", "database", "total")
+    for name in ("work", "arm", *parts):
+        table.add_column(name, justify="right" if name in parts else "left")
+    for figures in found:
+        for arm in figures.samples:
+            spent = figures.processor_ms(arm)
+            table.add_row(figures.work.key, arm, *(f"{spent[part]:.2f}" if part in spent else "" for part in parts))
+        table.add_section()
+    return table
 
 
 def bytes_table(weights: dict[str, Any]) -> Table:
