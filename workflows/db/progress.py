@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from workflows.db.database import Statement, Transaction
+from workflows.model.errors import NotFoundError
 from workflows.model.states import is_terminal
 
 _ACTIVE_STEP = Statement("""
     SELECT step_id, status, items_total, items_success, items_failure, not_before - {now} FROM step_runs
     WHERE run_pk = :run AND part = 0 AND status IN ('PROGRESS', 'RETRY', 'WAITING')
     ORDER BY CASE status WHEN 'PROGRESS' THEN 0 ELSE 1 END, ordinal LIMIT 1""")
+_ORIGIN = Statement("SELECT manual_trigger, user_params FROM job_runs WHERE id = :run")
 _HEADS = Statement("""
     SELECT id, event_seq, status, progress_percentage, steps_total, steps_open, steps_failed FROM job_runs
     WHERE id IN :runs[]""")
@@ -30,6 +34,19 @@ class ActiveStep:
     items_total: int | None
     items_done: int
     due_in_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a run came about.
+
+    Attributes:
+        is_manual: A person asked for it, no schedule.
+        user_params: The params as they were given, without defaults.
+    """
+
+    is_manual: bool
+    user_params: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,18 @@ def active_step(tx: Transaction, run_pk: int) -> ActiveStep | None:
         return None
     done = (row[3] or 0) + (row[4] or 0)
     return ActiveStep(row[0], row[1], row[2], done, None if row[5] is None else max(0.0, row[5]))
+
+
+def origin(tx: Transaction, run_pk: int) -> Origin:
+    """How the run came about.
+
+    Raises:
+        NotFoundError: it was deleted.
+    """
+    row = tx.row(_ORIGIN, {"run": run_pk})
+    if row is None:
+        raise NotFoundError("the run was deleted meanwhile")
+    return Origin(bool(row[0]), json.loads(row[1] or "{}"))
 
 
 def heads(tx: Transaction, run_pks: list[int]) -> dict[int, RunHead]:

@@ -1,0 +1,79 @@
+"""The application, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+import anyio.to_thread
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api import cronjobs, events, probes, research, runs, workflows
+from api.bodies import MOST_BYTES
+from api.documents import install_document
+from api.feeds import Feeds
+from api.guard import Guard, Rules
+from api.problems import install_problems
+from api.services import PATIENCE_SECONDS, Services
+from workflows.settings import Config
+
+PREPARE_AGAIN_SECONDS = 2.0
+THREADS = 24
+"""Requests at work at the same time; each of these threads keeps a connection to the database."""
+
+
+def create_app(config: Config | None = None) -> FastAPI:
+    """The API of an installation. Nothing is connected, loaded or read before the server starts it."""
+    settings = config or Config.from_env()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        services = await run_in_threadpool(Services.make, settings)
+        feeds = Feeds(services)
+        app.state.services, app.state.feeds = services, feeds
+        preparation = asyncio.create_task(_prepare(services), name="celeriac-prepare")
+        await asyncio.wait({preparation}, timeout=PATIENCE_SECONDS)
+        try:
+            async with feeds.closing_on_signals():
+                yield
+        finally:
+            preparation.cancel()
+            with suppress(asyncio.CancelledError):
+                await preparation
+            await feeds.close()
+            await run_in_threadpool(services.close)
+
+    app = FastAPI(
+        title="Celeriac",
+        version=version("celeriac"),
+        summary="Trigger, watch and control workflow graphs on Celery.",
+        lifespan=lifespan,
+        docs_url=None,  # its page would load its program from another site
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+        max_body_size=MOST_BYTES,
+    )
+    install_problems(app)
+    for router in (
+        cronjobs.router,
+        workflows.router,
+        events.router,
+        runs.router,
+        research.router,
+        probes.router,
+    ):
+        app.include_router(router)
+    install_document(app)
+    app.add_middleware(Guard, rules=Rules.of(settings), most_bytes=MOST_BYTES)
+    return app
+
+
+async def _prepare(services: Services) -> None:
+    """Bring the tables about as soon as the database answers; until then requests are answered by 503."""
+    while not await run_in_threadpool(services.prepare):  # noqa: ASYNC110 - no database tells that it is back
+        await asyncio.sleep(PREPARE_AGAIN_SECONDS)

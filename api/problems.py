@@ -1,0 +1,205 @@
+"""Errors as RFC 9457 problem documents. The domain's errors know no HTTP: this table does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from pipeline.embedding import ModelUnavailableError
+from workflows.db.database import is_passing
+from workflows.model.errors import (
+    BrokerUnavailableError,
+    CeleriacError,
+    ConflictError,
+    DatabaseUnavailableError,
+    DefinitionError,
+    NotFoundError,
+    ParamError,
+)
+from workflows.settings import SettingsError
+from workflows.steps.registry import StepRegistrationError
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+
+class RequestError(CeleriacError):
+    """A request cannot be read, or asks for something that does not exist in this form."""
+
+
+class ForbiddenError(CeleriacError):
+    """The request comes from a place that may not make it."""
+
+
+class TooLargeError(CeleriacError):
+    """The body of a request is larger than any that could be meant."""
+
+
+class Kind(NamedTuple):
+    """What a class of errors is over HTTP; `slug` ends the problem's `type`."""
+
+    status: int
+    slug: str
+
+
+KINDS: Mapping[type[CeleriacError], Kind] = {
+    NotFoundError: Kind(404, "not-found"),
+    ConflictError: Kind(409, "conflict"),
+    ForbiddenError: Kind(403, "forbidden"),
+    TooLargeError: Kind(413, "content-too-large"),
+    ParamError: Kind(422, "params"),
+    DefinitionError: Kind(422, "definition"),
+    BrokerUnavailableError: Kind(503, "broker-unavailable"),
+    DatabaseUnavailableError: Kind(503, "database-unavailable"),
+    ModelUnavailableError: Kind(503, "model-unavailable"),
+    SettingsError: Kind(500, "settings"),
+    StepRegistrationError: Kind(500, "settings"),
+    CeleriacError: Kind(422, "request"),
+}
+"""The nearest class of an error's MRO decides."""
+
+
+class ProblemPart(BaseModel):
+    """One of several things that are wrong: what it is, and where when that is known."""
+
+    detail: str
+    pointer: str | None = None
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    code: str | None = None
+    severity: str | None = None
+    hint: str | None = None
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457). `type` is stable; `hint` says how to mend it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: str | None = None
+    errors: list[ProblemPart] | None = None
+
+
+def kind_of(error: CeleriacError) -> Kind:
+    """What this error is over HTTP."""
+    return next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
+
+
+def problem(
+    kind: Kind,
+    detail: str,
+    hint: str = "",
+    errors: Sequence[Mapping[str, Any]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer for an error."""
+    document: dict[str, Any] = {
+        "type": f"urn:celeriac:problem:{kind.slug}",
+        "title": HTTPStatus(kind.status).phrase,
+        "status": kind.status,
+        "detail": detail,
+    }
+    if hint:
+        document["hint"] = hint
+    if errors:
+        document["errors"] = list(errors)
+    answer = _AsciiJson(document, kind.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
+
+
+def problem_of(error: CeleriacError) -> Response:
+    """The answer for an error of the domain."""
+    detail, errors = str(error), []
+    if isinstance(error, DefinitionError):
+        detail = "the definition has errors"
+        errors = [{"detail": found.pop("message"), **found} for found in map(asdict, error.diagnostics)]
+    elif isinstance(error, ParamError):
+        errors = [{"detail": line} for line in detail.splitlines()]
+    return problem(kind_of(error), detail, error.hint, errors)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Let every error of `app` be answered by a problem document."""
+
+    @app.exception_handler(CeleriacError)
+    async def domain(_request: Request, error: CeleriacError) -> Response:
+        return problem_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def validation(_request: Request, error: RequestValidationError) -> Response:
+        errors = [
+            {"detail": found["msg"], "pointer": "/" + "/".join(str(part) for part in found["loc"])}
+            for found in error.errors()
+        ]
+        return problem(Kind(422, "request"), "the request is not valid", errors=errors)
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.NO_CONTENT:
+            return Response(status_code=error.status_code)
+        return problem(Kind(error.status_code, _slug(error.status_code)), error.detail, headers=error.headers)
+
+    @app.exception_handler(sqlite3.Error)
+    @app.exception_handler(psycopg.Error)
+    async def driver(_request: Request, error: Exception) -> Response:
+        return _database_problem(error)
+
+    @app.exception_handler(DBAPIError)
+    async def sqlalchemy(_request: Request, error: DBAPIError) -> Response:
+        return _database_problem(error.orig or error)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_request: Request, _error: Exception) -> Response:
+        return problem(Kind(500, "internal"), "something went wrong here; the server's log has the details")
+
+
+class _AsciiJson(JSONResponse):
+    """What a client sent may come back in a message, halves of surrogate pairs included, which UTF-8 cannot carry."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
+def _database_problem(error: BaseException) -> Response:
+    text = str(error)
+    if (
+        "no such table" in text
+        or "no such column" in text
+        or isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn)
+    ):
+        return problem(
+            Kind(503, "database-unavailable"),
+            "the tables of the database are not those of this version",
+            "run `celeriac db upgrade` once",
+        )
+    if isinstance(error, psycopg.ProgrammingError | psycopg.DataError | psycopg.IntegrityError) or not (
+        is_passing(error) or isinstance(error, sqlite3.OperationalError | psycopg.OperationalError)
+    ):
+        _log.error("the database refused a statement", exc_info=error)
+        return problem(Kind(500, "internal"), "something went wrong here; the server's log has the details")
+    _log.warning("the database is away: %s", text)
+    return problem(Kind(503, "database-unavailable"), "the database does not answer", "try again in a moment")
+
+
+def _slug(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "-")

@@ -1,0 +1,58 @@
+"""`/api/v1/search`, `/api/v1/schema`: the papers, and the language of definitions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from api.documents import problems
+from api.services import Served
+from pipeline.search import DEFAULT_COLLECTION, MAX_LIMIT, MAX_QUERY_CHARACTERS, search
+from workflows.model.json_schema import definition_schema
+
+router = APIRouter(prefix="/api/v1")
+
+
+class Hit(BaseModel):
+    """A paper that was found, with the part of it that speaks for it.
+
+    Attributes:
+        score: Comparable within one answer only.
+        page: Page of the PDF from 1; null when the text came from a record.
+        source: Where to read it.
+    """
+
+    paper_id: str
+    title: str
+    score: float
+    snippet: str
+    section: str
+    page: int | None
+    source: str
+
+
+class Hits(BaseModel):
+    """Papers that fit a query, best first."""
+
+    hits: list[Hit]
+
+
+@router.get("/search", tags=["search"], responses=problems(404))
+def find_papers(
+    served: Served,
+    q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARACTERS)],
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
+    collection: Annotated[str, Query(pattern=r"^[^\x00-\x1f]{1,100}$")] = DEFAULT_COLLECTION,
+) -> Hits:
+    """Papers by meaning and words, each once; 404 while nothing is stored."""
+    found = search(served.runtime.database, q, limit=limit, collection=collection)
+    return Hits(hits=[Hit(**asdict(hit)) for hit in found])
+
+
+@router.get("/schema", tags=["workflows"])
+def schema() -> dict[str, Any]:
+    """The JSON Schema of definitions, for editors."""
+    return definition_schema()

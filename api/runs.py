@@ -1,0 +1,360 @@
+"""`/api/v1/runs`: start, read, cancel and retry runs."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, Field
+
+from api.bodies import RawBody, json_object
+from api.documents import problems
+from api.models import Accepted, Cancelled, Run, RunDetail, Step, StepDetail, step_values
+from api.problems import RequestError
+from api.services import PATIENCE_SECONDS, Served
+from api.workflows import GRAPH_ANSWER, Format, Layer, graph_answer
+from workflows.compile.plan import Plan
+from workflows.db import queries, runs
+from workflows.db.database import Transaction
+from workflows.db.queries import RunReport, RunView
+from workflows.engine import control
+from workflows.model.errors import NotFoundError
+from workflows.model.names import IDENTIFIER
+
+router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
+
+MOST = 1000
+"""Entries of one page."""
+
+RunState = Literal["PENDING", "PROGRESS", "PAUSED", "SUCCESS", "FAILURE", "REVOKED"]
+ItemState = Literal["PENDING", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "SKIPPED"]
+Limit = Annotated[int, Query(ge=1, le=MOST)]
+Cursor = Annotated[str | None, Query(max_length=100, description="`next` of the page before.")]
+DryRun = Annotated[bool, Query(description="Only say what would be done.")]
+
+NEW_RUN: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"workflow": {"type": "string"}, "params": {"type": "object"}},
+                    "required": ["workflow"],
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
+class Runs(BaseModel):
+    """A page of runs, newest first; `next` is the cursor of the following page."""
+
+    runs: list[Run]
+    next: str | None
+
+
+class Steps(BaseModel):
+    """The steps of a run, in topological order."""
+
+    steps: list[Step]
+
+
+class Item(BaseModel):
+    """One call of a map."""
+
+    index: int
+    key: str
+    status: str
+    failures: int
+    started_at: float | None
+    finished_at: float | None
+    error: dict[str, Any] | None
+
+
+class Items(BaseModel):
+    """A page of the calls of a map, by index."""
+
+    items: list[Item]
+    next: str | None
+
+
+class Attempt(BaseModel):
+    """A try that has ended.
+
+    Attributes:
+        item: Index of the call of a map; null for the step itself.
+        via: Who delivered it: `canvas`, `sql` or `reconciler`.
+    """
+
+    step: str
+    item: int | None
+    generation: int
+    number: int
+    status: str
+    via: str
+    node: str | None
+    pid: int | None
+    started_at: float | None
+    finished_at: float | None
+    error: dict[str, Any] | None
+
+
+class Attempts(BaseModel):
+    """Ended tries in the order of their start; `is_complete` is false when there are more than were asked for."""
+
+    attempts: list[Attempt]
+    is_complete: bool
+
+
+class Line(BaseModel):
+    """A line of the log of a step."""
+
+    id: int
+    at: float
+    level: str
+    step: str | None
+    item: str | None
+    attempt: int | None
+    message: str
+
+
+class Lines(BaseModel):
+    """A page of a run's log; `next` stays the same while there is nothing new."""
+
+    lines: list[Line]
+    next: str | None
+
+
+class Retried(BaseModel):
+    """What a retry has set going again, or with `dry_run` would."""
+
+    run_id: str
+    status: str
+    generation: int
+    steps: list[str] = Field(default_factory=list)
+    ready: list[str] = Field(default_factory=list)
+    dry_run: bool = False
+
+
+@router.post(
+    "",
+    status_code=202,
+    openapi_extra=NEW_RUN,
+    responses={200: {"model": Accepted, "description": "Accepted before, by this key"}, **problems(404, 409, 413, 422)},
+)
+def create_run(
+    body: RawBody,
+    served: Served,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
+) -> Accepted:
+    """Start a run: `{"workflow": id, "params": {...}}`.
+
+    With an `Idempotency-Key` the same request is the same run; with another workflow or other params it is a conflict.
+    """
+    given = json_object(body)
+    workflow, params = given.pop("workflow", None), given.pop("params", None)
+    if not isinstance(workflow, str) or not isinstance(params, dict | None) or given:
+        raise RequestError("the body is no order for a run", 'send {"workflow": "ID", "params": {...}}')
+    accepted = served.submit(served.catalogue.get(workflow), params or {}, idempotency_key)
+    response.status_code = 202 if accepted.is_new else 200
+    response.headers["Location"] = f"{router.prefix}/{accepted.run_id}"
+    status = "PENDING" if accepted.is_new else served.run(accepted.run_id).status
+    return Accepted.of(accepted).model_copy(update={"status": status})
+
+
+@router.get("")
+def list_runs(
+    served: Served,
+    workflow: Annotated[str | None, Query(pattern=f"^{IDENTIFIER.pattern}$")] = None,
+    status: RunState | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Runs:
+    """Runs, newest first."""
+    before = _read_cursor(cursor)
+
+    def work(tx: Transaction) -> list[RunView]:
+        return queries.list_runs(tx, workflow=workflow or "", status=status or "", before=before, limit=limit + 1)
+
+    found = served.read(work)
+    return Runs(
+        runs=[Run.of(run) for run in found[:limit]],
+        next=_cursor(found[limit - 1].run_pk) if len(found) > limit else None,
+    )
+
+
+@router.get("/{run_id}", responses=problems(404))
+def get_run(run_id: str, served: Served) -> RunDetail:
+    """One run with its outputs."""
+    return RunDetail.of_report(_report(served, run_id))
+
+
+@router.get("/{run_id}/steps", responses=problems(404))
+def list_steps(run_id: str, served: Served) -> Steps:
+    """The steps of a run."""
+    report = _report(served, run_id)
+    return Steps(steps=[Step.of(step, report.run.now) for step in report.steps])
+
+
+@router.get("/{run_id}/steps/{step_id}", responses=problems(404))
+def get_step(run_id: str, step_id: str, served: Served) -> StepDetail:
+    """One step of a run with its output."""
+    report = _report(served, run_id)
+    step = next((step for step in report.steps if step.step_id == step_id), None)
+    if step is None:
+        raise _no_step(report.run, step_id)
+    output = served.read(lambda tx: queries.step_output(tx, report.run.run_pk, step.ordinal))
+    return StepDetail(**step_values(step, report.run.now), output=output)
+
+
+@router.get("/{run_id}/steps/{step_id}/items", responses=problems(404))
+def list_items(
+    run_id: str,
+    step_id: str,
+    served: Served,
+    status: ItemState | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Items:
+    """The calls of a map, by index; none for a step without `for_each`."""
+    run = served.run(run_id)
+    ordinal = _ordinal(_plan(served, run), run, step_id)
+    first = (_read_cursor(cursor) or 0) if cursor else 0
+
+    def work(tx: Transaction) -> list[dict[str, Any]]:
+        return queries.items(tx, run.run_pk, ordinal, status=status or "", first=first, limit=limit + 1)
+
+    found = served.read(work)
+    return Items(
+        items=[Item(**item) for item in found[:limit]],
+        next=_cursor(found[limit]["index"]) if len(found) > limit else None,
+    )
+
+
+@router.get("/{run_id}/attempts", responses=problems(404))
+def list_attempts(
+    run_id: str,
+    served: Served,
+    step: Annotated[str | None, Query(pattern=f"^{IDENTIFIER.pattern}$")] = None,
+    limit: Annotated[int, Query(ge=1, le=10 * MOST)] = MOST,
+) -> Attempts:
+    """Tries that have ended, of a run or of one step; calls of a map only when they failed."""
+    run = served.run(run_id)
+    plan = _plan(served, run)
+    ordinal = None if step is None else _ordinal(plan, run, step)
+    found = served.read(lambda tx: queries.attempts(tx, run.run_pk, ordinal, limit + 1))
+    return Attempts(attempts=[_attempt(plan, row) for row in found[:limit]], is_complete=len(found) <= limit)
+
+
+@router.get("/{run_id}/logs", responses=problems(404))
+def list_logs(
+    run_id: str,
+    served: Served,
+    step: Annotated[str | None, Query(pattern=f"^{IDENTIFIER.pattern}$")] = None,
+    limit: Limit = MOST,
+    cursor: Cursor = None,
+) -> Lines:
+    """What the steps of a run have logged, in order. Ask again with `next` for what comes later."""
+    after = _read_cursor(cursor) or 0
+    run = served.run(run_id)
+    found = served.read(lambda tx: queries.logs(tx, run, after=after, step_id=step, limit=limit))
+    lines = [
+        Line(
+            id=line.id,
+            at=line.at,
+            level=line.level,
+            step=line.step_id,
+            item=line.item_key,
+            attempt=line.attempt,
+            message=line.message,
+        )
+        for line in found
+    ]
+    return Lines(lines=lines, next=_cursor(lines[-1].id) if lines else cursor)
+
+
+@router.get("/{run_id}/graph", response_class=Response, responses={**GRAPH_ANSWER, **problems(404)})
+def run_graph(
+    run_id: str,
+    served: Served,
+    text_format: Annotated[Format, Query(alias="format")] = "json",
+    layer: Layer = "dag",
+) -> Response:
+    """The graph of the version that a run has, coloured by the states of its steps."""
+    report = _report(served, run_id)
+    states = {step.step_id: step.status for step in report.steps}
+    return graph_answer(_plan(served, report.run), text_format, layer, states)
+
+
+@router.post("/{run_id}/cancel", responses=problems(404))
+def cancel(run_id: str, served: Served, dry_run: DryRun = False) -> Cancelled:
+    """Cancel a run: what has not started never will, what runs is told to stop. Idempotent."""
+    run = served.run(run_id)
+    answer = control.cancel(served.runtime, run.run_id, dry_run=dry_run, patience_seconds=PATIENCE_SECONDS)
+    return Cancelled(run_id=run.run_id, dry_run=dry_run, **asdict(answer))
+
+
+@router.post("/{run_id}/retry", responses=problems(404, 409))
+def retry(run_id: str, served: Served, dry_run: DryRun = False) -> Retried:
+    """Go on with a run that failed or was cancelled: what failed, and what waited for it; what is done stays."""
+    run = served.run(run_id)
+    preview = control.preview_retry(served.runtime, run.run_id, patience_seconds=PATIENCE_SECONDS)
+    if not dry_run:
+        run = control.retry(served.runtime, run.run_id, patience_seconds=PATIENCE_SECONDS)
+    return Retried(
+        run_id=run.run_id,
+        status=run.status,
+        generation=run.generation,
+        steps=list(preview.steps),
+        ready=list(preview.ready),
+        dry_run=dry_run,
+    )
+
+
+def _report(served: Served, run_id: str) -> RunReport:
+    run = served.run(run_id)
+    return served.read(lambda tx: queries.report(tx, run))
+
+
+def _plan(served: Served, run: RunView) -> Plan:
+    return served.read(lambda tx: runs.load_plan(tx, run.version_id))
+
+
+def _ordinal(plan: Plan, run: RunView, step_id: str) -> int:
+    try:
+        return plan.ordinal_of(step_id)
+    except KeyError:
+        raise _no_step(run, step_id) from None
+
+
+def _no_step(run: RunView, step_id: str) -> NotFoundError:
+    return NotFoundError(f"workflow '{run.workflow}' has no step '{step_id[:100]}'")
+
+
+def _attempt(plan: Plan, row: dict[str, Any]) -> Attempt:
+    shown = {name: row[name] for name in Attempt.model_fields if name in row}
+    item = row["item_index"]
+    return Attempt(step=plan.steps[row["ordinal"]].id, item=None if item < 0 else item, **shown)
+
+
+def _cursor(number: int) -> str:
+    """Opaque to clients, so that what it holds may change."""
+    return base64.urlsafe_b64encode(str(number).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    try:
+        number = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**62:
+        raise RequestError("the cursor is not one that this API has given", "start without a cursor")
+    return number

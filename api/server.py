@@ -1,0 +1,7 @@
+"""`uvicorn api.server:app`."""
+
+from __future__ import annotations
+
+from api.application import create_app
+
+app = create_app()

@@ -1,0 +1,223 @@
+"""`/api/v1/workflows`: definitions, what is wrong with them, what they compile to, how they look."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from api.bodies import YAML_BODY, RawBody
+from api.documents import problems
+from api.problems import ProblemPart
+from api.services import Served
+from workflows.catalogue import Entry, read_entry
+from workflows.compile.explain import explain
+from workflows.compile.plan import Plan
+from workflows.engine.dry_run import plan_messages
+from workflows.model.spec import ParamSpec
+from workflows.render import render
+from workflows.steps.registry import schemas
+
+router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"])
+
+Format = Literal["mermaid", "dot", "json"]
+Layer = Literal["dag", "canvas"]
+MEDIA_TYPES = {"mermaid": "text/vnd.mermaid", "dot": "text/vnd.graphviz", "json": "application/json"}
+
+GRAPH_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The graph.",
+        "content": {
+            media_type: {"schema": {"type": "object" if name == "json" else "string"}}
+            for name, media_type in MEDIA_TYPES.items()
+        },
+    }
+}
+
+
+class WorkflowSummary(BaseModel):
+    """A definition.
+
+    Attributes:
+        fingerprint: Of its version; null when it has errors.
+        errors: How many it has.
+    """
+
+    id: str
+    description: str
+    fingerprint: str | None
+    steps: int
+    errors: int
+    warnings: int
+
+
+class Workflows(BaseModel):
+    """All definitions, by id."""
+
+    workflows: list[WorkflowSummary]
+
+
+class WorkflowStep(BaseModel):
+    """A step as it was declared."""
+
+    id: str
+    uses: str
+    needs: list[str]
+    queue: str
+    is_map: bool
+    max_attempts: int
+    timeout_seconds: float | None
+    run_if: str
+
+
+class WorkflowDetail(WorkflowSummary):
+    """A definition with its text.
+
+    Attributes:
+        params: JSON Schema of the body that a trigger takes.
+        steps_detail: In the order of the file; empty when it has errors.
+        source: The YAML text.
+    """
+
+    params: dict[str, Any]
+    steps_detail: list[WorkflowStep]
+    source: str
+
+
+class Validated(BaseModel):
+    """What was found in a definition; `ok` when nothing of it is an error."""
+
+    ok: bool
+    diagnostics: list[ProblemPart]
+
+
+@router.get("")
+def list_workflows(served: Served) -> Workflows:
+    """All definitions of this installation, those with errors included."""
+    return Workflows(workflows=[WorkflowSummary(**_summary(entry)) for entry in served.catalogue.all()])
+
+
+@router.post("/validate", openapi_extra=YAML_BODY, responses=problems(413))
+def validate_text(body: RawBody, served: Served) -> Validated:
+    """Check the definition in the body, YAML; nothing is kept."""
+    return _validated(_entry_of(body, served))
+
+
+@router.post("/plan", openapi_extra=YAML_BODY, responses=problems(413))
+def plan_text(body: RawBody, served: Served) -> dict[str, Any]:
+    """What a run of the definition in the body would send; nothing is kept."""
+    return _plan(served, _entry_of(body, served).compiled()[1])
+
+
+@router.post("/graph", openapi_extra=YAML_BODY, response_class=Response, responses={**GRAPH_ANSWER, **problems(413)})
+def graph_text(
+    body: RawBody,
+    served: Served,
+    text_format: Annotated[Format, Query(alias="format")] = "json",
+    layer: Layer = "dag",
+) -> Response:
+    """The graph of the definition in the body; nothing is kept."""
+    return graph_answer(_entry_of(body, served).compiled()[1], text_format, layer)
+
+
+@router.get("/{workflow_id}", responses=problems(404))
+def get_workflow(workflow_id: str, served: Served) -> WorkflowDetail:
+    """One definition with its params, steps and text."""
+    entry = served.catalogue.get(workflow_id)
+    workflow = entry.workflow
+    return WorkflowDetail(
+        **_summary(entry),
+        params=params_schema(workflow.params) if workflow else {},
+        steps_detail=[
+            WorkflowStep(
+                id=step.id,
+                uses=step.uses,
+                needs=list(step.needs),
+                queue=step.queue,
+                is_map=step.for_each is not None,
+                max_attempts=step.retry.max_attempts,
+                timeout_seconds=step.timeout_seconds,
+                run_if=step.run_if.value,
+            )
+            for step in (workflow.steps if workflow else ())
+        ],
+        source=entry.text,
+    )
+
+
+@router.get("/{workflow_id}/validate", responses=problems(404))
+def validate(workflow_id: str, served: Served) -> Validated:
+    """What is wrong with a definition of this installation."""
+    return _validated(served.catalogue.get(workflow_id))
+
+
+@router.get("/{workflow_id}/plan", responses=problems(404))
+def plan(workflow_id: str, served: Served) -> dict[str, Any]:
+    """The dry run: the exact canvas, the gates, every kind of message with its size, the critical path."""
+    return _plan(served, served.catalogue.get(workflow_id).compiled()[1])
+
+
+@router.get("/{workflow_id}/graph", response_class=Response, responses={**GRAPH_ANSWER, **problems(404)})
+def graph(
+    workflow_id: str,
+    served: Served,
+    text_format: Annotated[Format, Query(alias="format")] = "json",
+    layer: Layer = "dag",
+) -> Response:
+    """The graph of a definition."""
+    return graph_answer(served.catalogue.get(workflow_id).compiled()[1], text_format, layer)
+
+
+def graph_answer(plan: Plan, text_format: Format, layer: Layer, states: dict[str, str] | None = None) -> Response:
+    """A plan, drawn; `states` by step id colour its nodes."""
+    return Response(render(plan, text_format, layer, states), media_type=MEDIA_TYPES[text_format])
+
+
+def params_schema(specs: tuple[ParamSpec, ...]) -> dict[str, Any]:
+    """JSON Schema of the params of a run."""
+    properties = {}
+    for spec in specs:
+        nullable = not spec.required and spec.default is None
+        words = dict(spec.schema)
+        if nullable:
+            words["type"] = [words["type"], "null"]
+        properties[spec.name] = words if spec.required else {**words, "default": spec.default}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [spec.name for spec in specs if spec.required],
+        "additionalProperties": False,
+    }
+
+
+def _entry_of(body: bytes, served: Served) -> Entry:
+    return read_entry(body, Path("body.yaml"), "", schemas(served.runtime.steps))
+
+
+def _summary(entry: Entry) -> dict[str, Any]:
+    errors = sum(found.severity == "error" for found in entry.diagnostics)
+    return {
+        "id": entry.id,
+        "description": entry.workflow.description if entry.workflow else "",
+        "fingerprint": entry.plan.fingerprint if entry.plan else None,
+        "steps": len(entry.workflow.steps) if entry.workflow else 0,
+        "errors": errors or int(entry.error is not None),
+        "warnings": len(entry.diagnostics) - errors,
+    }
+
+
+def _validated(entry: Entry) -> Validated:
+    found = [
+        ProblemPart(**{"detail" if name == "message" else name: value for name, value in asdict(diagnostic).items()})
+        for diagnostic in entry.diagnostics
+    ]
+    if entry.error is not None and not any(part.severity == "error" for part in found):
+        found.append(ProblemPart(detail=str(entry.error), hint=entry.error.hint, severity="error"))
+    return Validated(ok=entry.error is None, diagnostics=found)
+
+
+def _plan(served: Served, plan: Plan) -> dict[str, Any]:
+    return explain(plan, plan_messages(served.runtime.app, plan))
