@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from workflows.db.queries import RunReport, StepView
 
-MOST_BARS = 24
+MOST_BARS = 16
 """Steps that have a bar at the same time; of more, those that matter now are shown."""
 
 MOST_LINES = 40
