@@ -44,7 +44,7 @@ def test_every_verb_takes_json_and_explains_itself(verb: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["vaildate"], "did you mean 'validate'?"),
+        (["plann"], "did you mean 'plan'?"),
         (["run"], "missing argument 'FILE|ID'"),
         (["plan", "x", "--nonsense"], "--nonsense"),
         (["run", "x", "--concurrency", "0"], "0"),
