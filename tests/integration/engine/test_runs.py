@@ -56,35 +56,31 @@ WIDE: dict[str, list[str]] = {"a": [], **{f"p{i}": ["a"] for i in range(40)}, "z
 TWO_JOINS: dict[str, list[str]] = {"a": [], "b": [], "c": ["a", "b"], "d": ["a", "b"], "e": ["c", "d"]}
 
 
-def test_graphs_of_every_shape_end_in_order_and_the_reconciler_dispatches_nothing(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
+def test_graphs_of_every_shape_end_in_order_and_the_reconciler_dispatches_nothing(calm: Cluster) -> None:
     for graph in (DIAMOND, N_GRAPH, WIDE, TWO_JOINS):
-        engine.ledger_file.write_text("")
-        report = engine.run(workflow(graph))
+        calm.ledger_file.write_text("")
+        report = calm.run(workflow(graph))
         assert report.run.status == "SUCCESS", report
         assert report.run.progress == 100
         assert {step.status for step in report.steps} == {"SUCCESS"}
         assert {step.attempts for step in report.steps} == {1}
-        assert_order(engine, graph)
+        assert_order(calm, graph)
         assert report.dispatches["reconciler"] == 0
 
 
-def test_within_a_chain_the_canvas_delivers(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(chain_of(12))
+def test_within_a_chain_the_canvas_delivers(calm: Cluster) -> None:
+    report = calm.run(chain_of(12))
     assert report.run.status == "SUCCESS"
     assert report.dispatches == {"canvas": 10, "sql": 2, "reconciler": 0}
 
 
-def test_a_chord_delivers_its_body(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(workflow(DIAMOND))
+def test_a_chord_delivers_its_body(calm: Cluster) -> None:
+    report = calm.run(workflow(DIAMOND))
     assert report.dispatches == {"canvas": 1, "sql": 3, "reconciler": 0}
 
 
-def test_a_failed_step_skips_what_needs_it_and_nothing_else(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_a_failed_step_skips_what_needs_it_and_nothing_else(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: half
         steps:
@@ -105,12 +101,11 @@ def test_a_failed_step_skips_what_needs_it_and_nothing_else(engine: Cluster) -> 
         "good": ("SUCCESS", None),
         "fine": ("SUCCESS", None),
     }
-    assert not engine.ledger("start", "after")
+    assert not calm.ledger("start", "after")
 
 
-def test_a_step_is_retried_by_its_policy_and_sql_keeps_the_time(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_a_step_is_retried_by_its_policy_and_sql_keeps_the_time(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: again
         defaults: {retry: {max_attempts: 4, delay: 1s, factor: 1, jitter: none}}
@@ -120,16 +115,17 @@ def test_a_step_is_retried_by_its_policy_and_sql_keeps_the_time(engine: Cluster)
         """
     )
     assert report.run.status == "SUCCESS"
-    first, second, third = (line.at for line in engine.ledger("start", "a"))
+    first, second, third = (line.at for line in calm.ledger("start", "a"))
     assert 1.0 <= second - first < 2.5
     assert 1.0 <= third - second < 2.5
     assert report.steps[0].attempts == 3
-    assert engine.rows("SELECT count(*) FROM attempts WHERE status = 'FAILURE'") == [(2,)]
+    assert calm.rows(
+        "SELECT count(*) FROM attempts WHERE status = 'FAILURE' AND run_pk = :run", run=report.run.run_pk
+    ) == [(2,)]
 
 
-def test_errors_that_the_policy_excludes_are_final(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_errors_that_the_policy_excludes_are_final(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: final
         defaults: {retry: {max_attempts: 4, delay: 1s, jitter: none}}
@@ -147,9 +143,8 @@ def test_errors_that_the_policy_excludes_are_final(engine: Cluster) -> None:
     assert report.to_json()["steps"]["input"]["error"].startswith("ValidationError: the input of 'ledger.nap'")
 
 
-def test_a_step_over_its_time_fails_with_a_name(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_a_step_over_its_time_fails_with_a_name(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: slow
         steps:
@@ -165,9 +160,8 @@ def test_a_step_over_its_time_fails_with_a_name(engine: Cluster) -> None:
     assert report.run.seconds < 10
 
 
-def test_outputs_flow_through_expressions(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_outputs_flow_through_expressions(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: flow
         params: {word: {type: string, default: hello}}
@@ -181,9 +175,8 @@ def test_outputs_flow_through_expressions(engine: Cluster) -> None:
     assert report.run.outputs == {"said": "goodbye 2", "run": report.run.run_id}
 
 
-def test_an_output_that_cannot_be_evaluated_fails_the_run(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_an_output_that_cannot_be_evaluated_fails_the_run(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: flow
         steps:
@@ -196,9 +189,8 @@ def test_an_output_that_cannot_be_evaluated_fails_the_run(engine: Cluster) -> No
     assert report.run.error.startswith("output 'said': ")
 
 
-def test_results_that_cannot_be_kept_are_refused_with_their_place(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(
+def test_results_that_cannot_be_kept_are_refused_with_their_place(calm: Cluster) -> None:
+    report = calm.run(
         """
         id: large
         steps:
@@ -223,8 +215,10 @@ def test_the_same_idempotency_key_is_the_same_run(engine: Cluster) -> None:
         launch.submit(engine.runtime, plan, text, {"word": "b"}, idempotency_key="k")
 
 
-def test_log_lines_are_kept_with_the_run(engine: Cluster) -> None:
-    engine.start_worker(slots=2)
-    report = engine.run(chain_of(2))
-    assert engine.rows("SELECT level, message FROM log_lines ORDER BY id") == [("INFO", "slept 0 ms")] * 2
+def test_log_lines_are_kept_with_the_run(calm: Cluster) -> None:
+    report = calm.run(chain_of(2))
+    assert (
+        calm.rows("SELECT level, message FROM log_lines WHERE run_pk = :run ORDER BY id", run=report.run.run_pk)
+        == [("INFO", "slept 0 ms")] * 2
+    )
     assert report.run.status == "SUCCESS"

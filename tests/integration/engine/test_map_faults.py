@@ -1,0 +1,63 @@
+"""Maps that are disturbed: crashes, losses and failures stay with the calls that caused them."""
+
+from __future__ import annotations
+
+from tests.integration.engine.test_maps import definition
+from tests.support.cluster import Cluster
+from tests.support.waiting import wait_until
+
+
+def test_more_failures_than_tolerated_fail_the_map_and_stop_new_calls(engine: Cluster) -> None:
+    engine.start_worker(slots=1)
+    report = engine.run(definition(400, options="max_parallel: 1, tolerate: 1", fail_on="0, 1", ms=5))
+    assert report.run.status == "FAILURE"
+    states = {step.step_id: step.status for step in report.steps}
+    assert states == {"list": "SUCCESS", "double": "FAILURE", "sum": "SKIPPED"}
+    never_started = engine.rows("SELECT count(*) FROM item_runs WHERE status = 'SKIPPED'")[0][0]
+    assert never_started > 200
+    assert "2 of 400 calls failed" in report.to_json()["steps"]["double"]["error"]
+
+
+def test_only_the_call_that_kills_its_worker_fails(engine: Cluster) -> None:
+    engine.start_worker(slots=2, CELERIAC_MAX_CRASHES="2")
+    report = engine.run(definition(30, options="tolerate: 1", fail_on="-20"), timeout=60)
+    assert report.run.status == "SUCCESS", report
+    assert engine.rows("SELECT item_index FROM item_runs WHERE status = 'FAILURE'") == [(20,)]
+    assert len(engine.ledger("died")) == 2
+    assert report.run.outputs is not None
+    assert "worker lost" in report.run.outputs["failures"][0]["error"]["message"]
+
+
+def test_a_map_survives_the_loss_of_its_worker(engine: Cluster) -> None:
+    first = engine.start_worker(slots=2)
+    accepted = engine.submit(definition(120, ms=20))
+    wait_until(lambda: engine.rows("SELECT 1 FROM item_runs WHERE status = 'SUCCESS'"), message="first calls")
+    first.kill()
+    engine.start_worker(slots=2)
+    report = engine.wait(accepted, timeout=45)
+    assert report.run.status == "SUCCESS", report
+    assert report.run.outputs == {"total": 119 * 120, "failures": []}
+    assert engine.rows("SELECT items_success, items_failure, parts_open FROM step_runs WHERE ordinal = 1") == [
+        (120, 0, 0)
+    ]
+
+
+def test_calls_in_progress_never_exceed_max_parallel(engine: Cluster) -> None:
+    engine.start_worker(slots=4)
+    report = engine.run(
+        """
+        id: narrow
+        steps:
+          naps:
+            uses: ledger.nap
+            for_each: {items: "${{ range(12) }}", max_parallel: 2}
+            with: {node: "n${{ item }}", ms: 60}
+        """
+    )
+    assert report.run.status == "SUCCESS"
+    edges = sorted([(line.at, 1) for line in engine.ledger("start")] + [(line.at, -1) for line in engine.ledger("end")])
+    running = peak = 0
+    for _, change in edges:
+        running += change
+        peak = max(peak, running)
+    assert peak == 2
