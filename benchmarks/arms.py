@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import redis
 from psycopg import sql
 
 from benchmarks import raw
-from benchmarks.processor import Parts, family, processor_time
+from benchmarks.processor import Parts, children, family, own, processor_time
 from benchmarks.profiling import PROFILE_VARIABLE
 from benchmarks.works import Work
 from tests.support.cluster import PROJECT, Cluster, cluster
@@ -158,15 +158,12 @@ class Servers:
         """This process and the servers that an arm on `database` uses."""
         with redis.Redis.from_url(self.broker_url) as client:
             broker = psutil.Process(int(client.info("server")["process_id"]))
-        found: dict[str, Callable[[], list[psutil.Process]]] = {
-            "submitter": lambda: [psutil.Process()],
-            "broker": lambda: [broker],
-        }
+        found = {"submitter": own(psutil.Process()), "broker": own(broker)}
         if database == "postgresql" and self.postgres_url is not None:
             with psycopg.connect(self.postgres_url) as connection:
                 postmaster = psutil.Process(connection.info.backend_pid).parent()
             assert postmaster is not None
-            found["database"] = postmaster.children
+            found["database"] = children(postmaster)
         return found
 
 

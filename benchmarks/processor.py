@@ -7,33 +7,45 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-Parts = Mapping[str, Callable[[], list[psutil.Process]]]
-"""Which processes make up a part; asked again each time, because workers replace their children."""
+Parts = Mapping[str, Callable[[], float]]
+"""What each part has spent so far, in seconds (user and system)."""
 
 
 @contextmanager
 def processor_time(parts: Parts) -> Iterator[dict[str, float]]:
-    """Seconds (user and system) that each part spent while inside; the dict is filled at the end."""
-    before = _spent(parts)
+    """Seconds that each part spent while inside; the dict is filled at the end."""
+    before = {part: spent() for part, spent in parts.items()}
     found: dict[str, float] = {}
     yield found
-    after = _spent(parts)
-    for part, processes in after.items():
-        found[part] = sum(spent - before[part].get(pid, 0.0) for pid, spent in processes.items())
+    for part, spent in parts.items():
+        found[part] = spent() - before[part]
+
+
+def own(process: psutil.Process) -> Callable[[], float]:
+    """What one process spends, without its children."""
+
+    def spent() -> float:
+        times = process.cpu_times()
+        return times.user + times.system
+
+    return spent
+
+
+def children(parent: psutil.Process) -> Callable[[], float]:
+    """What the children of a process spend, also those that end meanwhile and are replaced."""
+
+    def spent() -> float:
+        ended = parent.cpu_times()
+        total = ended.children_user + ended.children_system
+        for child in parent.children():
+            with suppress(psutil.NoSuchProcess):
+                total += own(child)()
+        return total
+
+    return spent
 
 
 def family(pid: int) -> Parts:
     """A worker: its parent process and the children that run tasks."""
     parent = psutil.Process(pid)
-    return {"worker parent": lambda: [parent], "worker children": parent.children}
-
-
-def _spent(parts: Parts) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {}
-    for part, processes in parts.items():
-        times = found[part] = {}
-        for process in processes():
-            with suppress(psutil.NoSuchProcess):
-                spent = process.cpu_times()
-                times[process.pid] = spent.user + spent.system
-    return found
+    return {"worker parent": own(parent), "worker children": children(parent)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.graphs import Graph, layered
 from benchmarks.makespan import random_graphs, run_graph
 from tests.support.cluster import Cluster
@@ -19,9 +21,11 @@ def test_random_graphs_keep_their_order_and_run_each_step_once(engine: Cluster) 
 
 def test_list_scheduling_is_what_can_be_counted_by_hand() -> None:
     diamond = Graph({"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c")}, {"a": 100, "b": 200, "c": 50, "d": 100})
-    assert diamond.shortest_seconds(2) == 0.4
-    assert diamond.shortest_seconds(1) == 0.45
-    # One slot is taken by the short step when the queue decides, and the long path waits.
-    race = Graph({"short": (), "long": (), "tail": ("long",)}, {"short": 100, "long": 100, "tail": 100})
-    assert race.shortest_seconds(1, longest_first=False) == race.shortest_seconds(1) == 0.3
+    assert diamond.shortest_seconds(2) == pytest.approx(0.4)
+    assert diamond.shortest_seconds(1) == pytest.approx(0.45)
+    # Served as they come, the two short steps take both slots, and the long path waits.
+    needs = {"one": (), "two": (), "head": (), "tail": ("head",)}
+    race = Graph(needs, {"one": 100, "two": 100, "head": 100, "tail": 200})
+    assert race.shortest_seconds(2, longest_first=False) == pytest.approx(0.4)
+    assert race.shortest_seconds(2) == pytest.approx(0.3)
     assert Graph({}).shortest_seconds(2) == 0.0
