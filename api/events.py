@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
 
 from api.documents import problems
 from api.feeds import AFTER_ERROR_SECONDS, Event, Feeds, Watched
@@ -30,25 +31,39 @@ LastEventId = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a stream begins with; made before the answer begins, so that what is wrong has a status of its own."""
+    """What a stream needs; made before the answer begins, so that what is wrong has a status of its own."""
 
     feeds: Feeds
-    head: RunHead
+    watched: Watched
     plan: Plan
     after: int
 
 
-def _subscription(run_id: str, served: Served, request: Request, last_event_id: LastEventId = None) -> Subscription:
+async def _subscription(
+    run_id: str, served: Served, request: Request, last_event_id: LastEventId = None
+) -> AsyncIterator[Subscription]:
+    """Watch the run until the answer has ended.
+
+    Not in the generator that makes the answer: when a client vanishes while an event is on its way to it, that one is
+    left where it stands and ends only when its memory is collected.
+    """
+    head, plan = await run_in_threadpool(_read_start, served, run_id)
+    after = min(int(last_event_id or 0), head.event_seq)
+    if head.is_ended and last_event_id is not None and after == head.event_seq:
+        raise HTTPException(204)  # nothing will come any more: an EventSource does not connect again
+    feeds: Feeds = request.app.state.feeds
+    with feeds.watch(head) as watched:
+        yield Subscription(feeds, watched, plan, after)
+
+
+def _read_start(served: Served, run_id: str) -> tuple[RunHead, Plan]:
     run = served.run(run_id)
     head, plan = served.read(
         lambda tx: (progress.heads(tx, [run.run_pk]).get(run.run_pk), runs.load_plan(tx, run.version_id))
     )
     if head is None:
         raise NotFoundError(f"there is no run '{run_id}'")
-    after = min(int(last_event_id or 0), head.event_seq)
-    if head.is_ended and last_event_id is not None and after == head.event_seq:
-        raise HTTPException(204)  # nothing will come any more: an EventSource does not connect again
-    return Subscription(request.app.state.feeds, head, plan, after)
+    return head, plan
 
 
 @router.get(
@@ -64,30 +79,29 @@ async def stream_events(
     Events: `step` and `run` (with an id), `progress` whenever it changes, and at last `end`, after which the stream
     closes.
     """
-    feeds, plan, after = subscription.feeds, subscription.plan, subscription.after
+    feeds, watched, plan, after = subscription.feeds, subscription.watched, subscription.plan, subscription.after
     shown: tuple[int, int] | None = None
     yield ServerSentEvent(retry=RECONNECT_MILLISECONDS)
-    with feeds.watch(subscription.head) as watched:
-        while not feeds.is_closing:
-            head = watched.head
-            if head is None:
-                return  # the run was deleted
-            while after < head.event_seq:
-                events = await _patiently(feeds, watched, after)
-                if not events:
-                    break
-                for event in events:
-                    after = event["seq"]
-                    yield _sent(event, plan)
-            if (head.progress, head.steps_open) != shown:
-                shown = (head.progress, head.steps_open)
-                yield ServerSentEvent(event="progress", data=_progress(head))
-            if head is not watched.head:
-                continue
-            if head.is_ended:
-                yield ServerSentEvent(event="end", data=_progress(head))
-                return
-            await watched.change()
+    while not feeds.is_closing:
+        head = watched.head
+        if head is None:
+            return  # the run was deleted
+        while after < head.event_seq:
+            events = await _patiently(feeds, watched, after)
+            if not events:
+                break
+            for event in events:
+                after = event["seq"]
+                yield _sent(event, plan)
+        if (head.progress, head.steps_open) != shown:
+            shown = (head.progress, head.steps_open)
+            yield ServerSentEvent(event="progress", data=_progress(head))
+        if head is not watched.head:
+            continue
+        if head.is_ended:
+            yield ServerSentEvent(event="end", data=_progress(head))
+            return
+        await watched.change()
 
 
 async def _patiently(feeds: Feeds, watched: Watched, after: int) -> list[Event]:
