@@ -17,7 +17,7 @@ def sentence(run: RunView, active: ActiveStep | None) -> str:
         case State.SUCCESS:
             return f"Finished all {run.steps_total} steps."
         case State.FAILURE:
-            return f"Failed: {run.error}." if run.error else "Failed."
+            return f"{run.error[:1].upper()}{run.error[1:]}." if run.error else "Failed."
         case State.REVOKED:
             return "Cancelled."
         case State.PENDING:
