@@ -35,6 +35,7 @@ _COMPLETE = Statement("""
     ), counted AS (
         UPDATE step_runs s SET pending = s.pending - 1,
             ready_at = CASE WHEN s.pending = 1 THEN {now} ELSE s.ready_at END,
+            dispatched_at = CASE WHEN s.pending = 1 THEN {now} ELSE s.dispatched_at END,
             next_dispatch_at = CASE WHEN s.pending = 1 THEN {now} + :redispatch ELSE s.next_dispatch_at END
         FROM locked
         WHERE s.run_pk = :run AND s.part = 0 AND s.ordinal = locked.ordinal AND s.status = 'PENDING' AND s.pending > 0

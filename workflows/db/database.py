@@ -7,7 +7,10 @@ Two doors to one database:
   Claims and completions go through it; SQLAlchemy's cost per statement was the largest single cost of a step when it
   was measured.
 
-Connections are keyed by process: a forked worker child never touches a socket of its parent.
+Connections are keyed by process: a forked worker child never touches a socket of its parent. SQLite wants more: its
+file locks are the process's, but its table of them is memory that a child inherits, so a child forked while a
+connection was open would hold locks that are none. Threads of a process that forks hold `fork_lock` while they use the
+database; a fork takes the same lock and closes SQLite's connections first.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -40,6 +44,16 @@ T = TypeVar("T")
 _BUSY_TIMEOUT_SECONDS = 20.0
 _NAMED = re.compile(r"(?<![:\w]):(\w+)(\[\])?")
 _RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
+
+_LOCK_TIMEOUT_MILLISECONDS = 4_000
+_POSTGRES_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 10,
+    # A host that vanished without a word is noticed within half a minute.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 
 clock: Callable[[], float] = time.time
 """What SQLite answers to `now`: SQLite is on one machine, so its clock is ours. Tests replace it."""
@@ -149,7 +163,9 @@ class Database:
         self._engines: dict[tuple[int, bool], Engine] = {}
         self._local = threading.local()
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._forget)
+        self._open_files: weakref.WeakSet[_SqliteConnection] = weakref.WeakSet()
+        self.fork_lock = threading.RLock()
+        _databases.add(self)
 
     @cached_property
     def path(self) -> Path | None:
@@ -181,7 +197,9 @@ class Database:
     def _make_engine(self, *, read_only: bool) -> Engine:
         try:
             if self.dialect == "postgresql":
-                return create_engine(self._parsed, pool_pre_ping=True, pool_size=2, max_overflow=20)
+                return create_engine(
+                    self._parsed, pool_pre_ping=True, pool_size=2, max_overflow=20, connect_args=_POSTGRES_OPTIONS
+                )
             engine = create_engine(
                 self._parsed,
                 connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
@@ -256,6 +274,13 @@ class Database:
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
 
+    def guarded(
+        self, work: Callable[[Transaction], T], *, patience_seconds: float = 5.0, autocommit: bool = False
+    ) -> T:
+        """`retrying` for a thread of a process that forks: no fork happens meanwhile. With little patience."""
+        with self.fork_lock:
+            return self.retrying(work, patience_seconds=patience_seconds, autocommit=autocommit)
+
     def wrap(self, connection: Connection) -> Transaction:
         """A `Transaction` over the driver connection of a SQLAlchemy transaction that is already open."""
         return Transaction(connection.connection.driver_connection, self.dialect)
@@ -273,29 +298,38 @@ class Database:
     def _connection(self) -> Any:
         local = self._local
         connection = getattr(local, "connection", None)
-        if connection is None or local.pid != os.getpid() or (self.dialect == "postgresql" and connection.closed):
+        if connection is None or local.pid != os.getpid() or connection.closed:
             local.connection, local.pid = self._open(), os.getpid()
         return local.connection
 
     def _open(self) -> Any:
-        if self.dialect == "sqlite":
-            assert self.path is not None
-            try:
-                connection = sqlite3.connect(
-                    self.path,
-                    timeout=_BUSY_TIMEOUT_SECONDS,
-                    isolation_level=None,
-                    cached_statements=512,
-                )
-            except sqlite3.OperationalError as error:
-                raise DatabaseUnavailableError(
-                    f"cannot open the database file {self.path}: {error}",
-                    "check that its folder exists and is writable",
-                ) from error
-            _configure_sqlite(connection)
-            return connection
+        return self._open_file() if self.dialect == "sqlite" else self._open_socket()
+
+    def _open_file(self) -> _SqliteConnection:
+        assert self.path is not None
+        try:
+            connection = sqlite3.connect(
+                self.path,
+                timeout=_BUSY_TIMEOUT_SECONDS,
+                isolation_level=None,
+                cached_statements=512,
+                check_same_thread=False,  # the thread that forks closes it
+                factory=_SqliteConnection,
+            )
+        except sqlite3.OperationalError as error:
+            raise DatabaseUnavailableError(
+                f"cannot open the database file {self.path}: {error}", "check that its folder exists and is writable"
+            ) from error
+        _configure_sqlite(connection)
+        self._open_files.add(connection)
+        return connection
+
+    def _open_socket(self) -> psycopg.Connection[Any]:
         url = self._parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-        return psycopg.connect(url, autocommit=True, prepare_threshold=0, connect_timeout=10)
+        connection = psycopg.connect(url, autocommit=True, prepare_threshold=0, **_POSTGRES_OPTIONS)
+        # Whoever holds a row's lock that long is frozen; whoever waits for it tries again as a whole.
+        connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MILLISECONDS}")
+        return connection
 
     def _roll_back(self, connection: Any) -> None:
         try:
@@ -308,19 +342,63 @@ class Database:
             connection.close()
             self._local.connection = None
 
-    def _forget(self) -> None:
-        # The parent's sockets must be neither used nor closed by the child: keep the objects, drop the names.
+    def before_fork(self) -> None:
+        """Wait until no thread uses the database, and close SQLite's connections: they are opened again when needed."""
+        self.fork_lock.acquire()
+        for connection in list(self._open_files):
+            connection.close()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's connections: its sockets must be neither used nor closed here."""
         _inherited.append((self._local, self._engines))
         self._local = threading.local()
         self._engines = {}
         self._lock = threading.Lock()
+        self.fork_lock = threading.RLock()
 
 
+class _SqliteConnection(sqlite3.Connection):
+    """Knows whether it was closed, as psycopg's connections do."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _inherited: list[object] = []
+_forking: list[Database] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = sorted(_databases, key=id)
+    for database in _forking:
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in reversed(_forking):
+        database.fork_lock.release()
+    _forking.clear()
+
+
+def _after_fork_in_child() -> None:
+    for database in reversed(_forking):
+        database.after_fork_in_child()
+    _forking.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same transaction may succeed when tried again: busy, restarted, deadlock, dropped connection."""
+    """Whether the same transaction may succeed when tried again: busy, restarted, deadlock, dropped connection.
+
+    Also of an error that SQLAlchemy has wrapped.
+    """
+    error = getattr(error, "orig", None) or error
     if isinstance(error, psycopg.Error):
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or error.sqlstate in _RETRIED_STATES
     if isinstance(error, sqlite3.OperationalError):

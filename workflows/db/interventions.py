@@ -12,10 +12,11 @@ from workflows.db.units import quoted
 from workflows.model.states import CLAIMABLE, RUN_TRANSITIONS, Event, SkipReason, State
 
 _REQUEST_CANCEL = Statement("""
-    UPDATE job_runs SET cancel_requested = true,
-        status = CASE WHEN status = 'PENDING' THEN 'REVOKED' ELSE status END,
-        finished_at = CASE WHEN status = 'PENDING' THEN {now} ELSE finished_at END
+    UPDATE job_runs SET cancel_requested = true
     WHERE id = :run AND status IN ('PENDING', 'PROGRESS') RETURNING status""")
+_END_UNSTARTED_RUN = Statement("""
+    UPDATE job_runs SET status = 'REVOKED', finished_at = {now}, event_seq = event_seq + 1
+    WHERE id = :run AND status = 'PENDING' RETURNING event_seq, finished_at""")
 _REVOKE_STEPS = Statement(f"""
     UPDATE step_runs SET status = 'REVOKED', finished_at = {{now}}, next_dispatch_at = NULL
     WHERE run_pk = :run AND part = 0
@@ -26,11 +27,15 @@ _REVOKE_ITEMS = Statement("""
     UPDATE item_runs SET status = 'REVOKED', not_before = NULL
     WHERE run_pk = :run AND status IN ('PENDING', 'RETRY')""")
 _COUNTS = Statement("""
-    SELECT count(DISTINCT CASE WHEN part = 0 AND status IN ('SUCCESS', 'FAILURE', 'SKIPPED') THEN ordinal END),
-        count(DISTINCT CASE WHEN status = 'PROGRESS' THEN ordinal END),
-        count(DISTINCT CASE WHEN part = 0 AND status = 'REVOKED' AND token > 0 THEN ordinal END),
-        count(DISTINCT CASE WHEN part = 0 AND status = 'REVOKED' AND token = 0 THEN ordinal END)
-    FROM step_runs WHERE run_pk = :run""")
+    SELECT coalesce(sum(CASE WHEN status IN ('SUCCESS', 'FAILURE', 'SKIPPED') THEN 1 ELSE 0 END), 0),
+        coalesce(sum(is_running), 0),
+        coalesce(sum(CASE WHEN status = 'REVOKED' AND is_running = 0 AND token > 0 THEN 1 ELSE 0 END), 0),
+        coalesce(sum(CASE WHEN status = 'REVOKED' AND is_running = 0 AND token = 0 THEN 1 ELSE 0 END), 0)
+    FROM (
+        SELECT s.status, s.token, CASE WHEN EXISTS (
+            SELECT 1 FROM step_runs r WHERE r.run_pk = s.run_pk AND r.ordinal = s.ordinal AND r.status = 'PROGRESS'
+        ) THEN 1 ELSE 0 END AS is_running
+        FROM step_runs s WHERE s.run_pk = :run AND s.part = 0) AS steps""")
 _RUN_STATE = Statement("SELECT status, steps_total, event_seq, {now} FROM job_runs WHERE id = :run")
 
 _HAS_STEPS = Statement("SELECT 1 FROM step_runs WHERE run_pk = :run LIMIT 1")
@@ -78,7 +83,12 @@ class CancelAnswer:
 def cancel(tx: Transaction, plan: Plan, context: RunContext) -> CancelAnswer:
     """Everything that has not started is revoked; asked again, the figures as they are by then."""
     run_pk = context.run_pk
-    if tx.row(_REQUEST_CANCEL, {"run": run_pk}) is not None:
+    requested = tx.row(_REQUEST_CANCEL, {"run": run_pk})
+    if requested is not None and requested[0] == State.PENDING:
+        ended = tx.row(_END_UNSTARTED_RUN, {"run": run_pk})
+        assert ended is not None
+        runs.add_event(tx, run_pk, ended[0], ended[1], Transition(None, None, State.REVOKED.value))
+    elif requested is not None:
         revoked = tx.rows(_REVOKE_STEPS, {"run": run_pk})
         tx.run(_DROP_RANGES, {"run": run_pk})
         tx.run(_REVOKE_ITEMS, {"run": run_pk})

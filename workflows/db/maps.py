@@ -21,8 +21,10 @@ _ADD_ITEMS_AT_ONCE = Statement("""
     SELECT CAST(:run AS bigint), CAST(:ordinal AS integer), v.index, v.key, v.item
     FROM json_to_recordset(CAST(:rows AS json)) AS v (index integer, key text, item text)""")
 _SET_INSERTED = Statement("""
-    UPDATE step_runs SET items_total = :total, items_inserted = :inserted, items_cursor = 0, items_success = 0,
-        items_failure = 0, items_seconds = 0, parts = 0, parts_open = 0, lease_until = {now} + :lease
+    UPDATE step_runs SET items_total = :total, items_inserted = :inserted,
+        items_cursor = coalesce(items_cursor, 0), items_success = coalesce(items_success, 0),
+        items_failure = coalesce(items_failure, 0), items_seconds = coalesce(items_seconds, 0),
+        parts = coalesce(parts, 0), parts_open = 0, lease_until = {now} + :lease
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PROGRESS' AND token = :token
     RETURNING token""")
 _OPEN = Statement("""
@@ -41,8 +43,8 @@ _ALLOCATE = Statement("""
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0""")
 _ADD_RANGE = Statement("""
     INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, generation, ready_at,
-        next_dispatch_at, dispatch_wait_seconds, item_from, item_to)
-    VALUES (:run, :ordinal, :part, :step, :queue, 0, 'sql', :generation, {now}, {now} + :redispatch, :redispatch,
+        dispatched_at, next_dispatch_at, dispatch_wait_seconds, item_from, item_to)
+    VALUES (:run, :ordinal, :part, :step, :queue, 0, 'sql', :generation, {now}, {now}, {now} + :redispatch, :redispatch,
         :item_from, :item_to)""")
 _DROP_RANGE = Statement(
     "DELETE FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND part > 0"
@@ -66,9 +68,9 @@ _END_ITEMS_AT_ONCE = Statement("""
         failures integer, started_at double precision, finished_at double precision, delay double precision)
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index = v.index AND item_runs.status IN ('PENDING', 'RETRY')""")
 _SET_ASIDE = Statement("""
-    UPDATE item_runs SET status = 'RETRY', not_before = {now}, crashes = crashes + 1
+    UPDATE item_runs SET status = 'RETRY', not_before = {now} + :delay, crashes = crashes + :counted
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index >= :item_from AND item_index < :item_to
-        AND status IN ('PENDING', 'RETRY')""")
+        AND status IN ('PENDING', 'RETRY') AND not_before IS NULL""")
 _WAITING = Statement("""
     SELECT item_index FROM item_runs WHERE run_pk = :run AND ordinal = :ordinal AND status = 'RETRY'
         AND not_before <= {now} ORDER BY not_before, item_index LIMIT :limit""")
@@ -91,6 +93,7 @@ _OUTPUTS = Statement("""
 _FAILURES = Statement("""
     SELECT item_index, key, error, failures FROM item_runs
     WHERE run_pk = :run AND ordinal = :ordinal AND status = 'FAILURE' ORDER BY item_index LIMIT :limit""")
+_NOW = Statement("SELECT {now}")
 _SLOTS = Statement("SELECT coalesce(sum(slots), 0) FROM workers WHERE seen_at > {now} - 15.0")
 
 
@@ -249,10 +252,25 @@ def end_range(tx: Transaction, claim: Claim) -> float | None:
     return None if row is None else float(row[0])
 
 
-def set_aside(tx: Transaction, unit: Unit, item_from: int, item_to: int) -> None:
-    """A worker died over this range: its open calls wait to be dispatched one by one, so that only the cause fails."""
-    tx.run(_SET_ASIDE, {"run": unit.run_pk, "ordinal": unit.ordinal, "item_from": item_from, "item_to": item_to})
-    drop_range(tx, unit)
+def set_aside(
+    tx: Transaction, unit: Unit, item_from: int, item_to: int, *, is_counted: bool, delay_seconds: float = 0.0
+) -> None:
+    """Open calls of a range wait to be dispatched one by one, so that only the one that is the cause fails.
+
+    Args:
+        is_counted: Whether a worker died over them.
+    """
+    tx.run(
+        _SET_ASIDE,
+        {
+            "run": unit.run_pk,
+            "ordinal": unit.ordinal,
+            "item_from": item_from,
+            "item_to": item_to,
+            "counted": int(is_counted),
+            "delay": delay_seconds,
+        },
+    )
 
 
 def drop_range(tx: Transaction, unit: Unit) -> None:
@@ -342,6 +360,13 @@ def failures(tx: Transaction, run_pk: int, ordinal: int, limit: int = 1000) -> l
         {"index": row[0], "key": row[1], "error": json.loads(row[2]) if row[2] else None, "attempts": row[3]}
         for row in rows
     ]
+
+
+def now(tx: Transaction) -> float:
+    """The database's time."""
+    row = tx.row(_NOW)
+    assert row is not None
+    return float(row[0])
 
 
 def live_slots(tx: Transaction) -> int:

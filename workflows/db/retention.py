@@ -6,10 +6,15 @@ from workflows.db.database import Statement, Transaction
 from workflows.db.units import quoted
 from workflows.model.states import TERMINAL
 
-_OLD_RUNS = Statement(f"""
+_OLD_RUNS = f"""
     SELECT id FROM job_runs
     WHERE status IN ({quoted(TERMINAL)}) AND created_at < {{now}} - :seconds AND finished_at < {{now}} - :seconds
-    ORDER BY created_at LIMIT :limit""")
+    ORDER BY created_at LIMIT :limit"""
+_OLD_RUNS_BY_DIALECT = {
+    "sqlite": Statement(_OLD_RUNS),
+    # A run that somebody is just setting going again is locked, and stays.
+    "postgresql": Statement(f"{_OLD_RUNS} FOR UPDATE SKIP LOCKED"),
+}
 # Rows without a foreign key first; the rest goes with the run itself.
 _DELETES = tuple(
     Statement(f"DELETE FROM {table} WHERE {key} IN :runs[]")
@@ -27,7 +32,9 @@ _DELETES = tuple(
 
 def delete_old_runs(tx: Transaction, older_than_seconds: float, limit: int) -> int:
     """Delete at most `limit` runs that ended longer ago than that; how many it were."""
-    run_pks = [row[0] for row in tx.rows(_OLD_RUNS, {"seconds": older_than_seconds, "limit": limit})]
+    run_pks = [
+        row[0] for row in tx.rows(_OLD_RUNS_BY_DIALECT[tx.dialect], {"seconds": older_than_seconds, "limit": limit})
+    ]
     if run_pks:
         for statement in _DELETES:
             tx.run(statement, {"runs": run_pks})

@@ -34,13 +34,16 @@ _BY_IDEMPOTENCY_KEY = Statement(
     "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
 )
 
+_BY_RUN_ID = Statement("SELECT id FROM job_runs WHERE task_id = :task_id")
+
 _START = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', started_at = {now}, next_dispatch_at = NULL, event_seq = event_seq + 1
     WHERE id = :run AND status = 'PENDING' AND NOT cancel_requested RETURNING version_id, event_seq, started_at""")
 _MATERIALISE = Statement("""
-    INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, next_dispatch_at,
-        dispatch_wait_seconds)
+    INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, dispatched_at,
+        next_dispatch_at, dispatch_wait_seconds)
     SELECT CAST(:run AS bigint), ordinal, 0, step_id, queue, pending, arrives_by,
+        CASE WHEN pending = 0 THEN CAST(:now AS double precision) END,
         CASE WHEN pending = 0 THEN CAST(:now AS double precision) END,
         CASE WHEN pending = 0 THEN CAST(:now AS double precision) + :redispatch END,
         CAST(:redispatch AS double precision)
@@ -176,6 +179,12 @@ def by_idempotency_key(tx: Transaction, key: str) -> tuple[int, str, str, dict[s
     """`(run_pk, run_id, workflow, params)` of the run accepted under this key."""
     row = tx.row(_BY_IDEMPOTENCY_KEY, {"idempotency_key": key})
     return None if row is None else (row[0], row[1], row[2], json.loads(row[3]))
+
+
+def by_run_id(tx: Transaction, run_id: str) -> int | None:
+    """The key of the run with this public id; None when there is none."""
+    row = tx.row(_BY_RUN_ID, {"task_id": run_id})
+    return None if row is None else int(row[0])
 
 
 def start(tx: Transaction, run_pk: int, redispatch_seconds: float) -> int | None:

@@ -138,6 +138,7 @@ step_runs = Table(
     Column("deadline_at", Double),
     Column("not_before", Double),
     Column("ready_at", Double),
+    Column("dispatched_at", Double),
     Column("next_dispatch_at", Double),
     Column("dispatch_wait_seconds", Double, nullable=False, server_default=text("10")),
     Column("parked_since", Double),
@@ -277,7 +278,9 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("queues", Text, nullable=False),
     Column("started_at", Double, nullable=False),
+    Column("steady_since", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("is_leaving", Boolean, nullable=False, server_default=text("false")),
 )
 
 leader_leases = Table(

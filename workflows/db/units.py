@@ -120,9 +120,12 @@ _RETRY = Statement(f"""
         parked_since = CASE WHEN :parked = 1 THEN coalesce(parked_since, {{now}}) ELSE NULL END, {_FREE}
     WHERE {_MINE} RETURNING {{now}}""")
 
+_NOT_LEAVING = """(
+            CASE WHEN EXISTS (SELECT 1 FROM workers w WHERE w.node = step_runs.lease_node AND w.is_leaving) THEN 0
+            ELSE 1 END)"""
 _TAKE_BACK = (
     """
-    UPDATE step_runs SET status = 'PENDING', crashes = crashes + 1, arrives_by = 'sql', error = :error,
+    UPDATE step_runs SET status = 'PENDING', crashes = crashes + :counted, arrives_by = 'sql', error = :error,
         next_dispatch_at = {now} + :wait, dispatch_wait_seconds = 0, redispatches = 0, """
     + _FREE
 )
@@ -131,13 +134,9 @@ _CRASHED = Statement(f"""{_TAKE_BACK}
     WHERE {_KEY} AND status = 'PROGRESS' AND lease_node = :node AND lease_pid = :pid
     RETURNING {{now}}, token, generation, crashes, started_at, item_from, item_to""")
 
-_EXPIRED = Statement(f"""{_TAKE_BACK}
+_EXPIRED = Statement(f"""{_TAKE_BACK.replace(":counted", _NOT_LEAVING)}
     WHERE {_KEY} AND status = 'PROGRESS' AND lease_until < {{now}}
     RETURNING {{now}}, token, generation, crashes, started_at, item_from, item_to""")
-
-_TIMED_OUT = Statement(f"""
-    UPDATE step_runs SET lease_until = {{now}} + :lease
-    WHERE {_KEY} AND status = 'PROGRESS' AND token = :token AND deadline_at < {{now}} RETURNING token""")
 
 _LEAVE_CANVAS = Statement("""
     UPDATE step_runs SET arrives_by = 'sql'
@@ -150,12 +149,13 @@ _LOCK_SUCCESSORS = Statement("""
 _COUNT_DOWN = Statement("""
     UPDATE step_runs SET pending = pending - 1,
         ready_at = CASE WHEN pending = 1 THEN {now} ELSE ready_at END,
+        dispatched_at = CASE WHEN pending = 1 THEN {now} ELSE dispatched_at END,
         next_dispatch_at = CASE WHEN pending = 1 THEN {now} + :redispatch ELSE next_dispatch_at END
     WHERE run_pk = :run AND part = 0 AND ordinal IN :ordinals[] AND status = 'PENDING' AND pending > 0
     RETURNING ordinal, pending, arrives_by""")
 
 _MAKE_READY = Statement("""
-    UPDATE step_runs SET pending = 0, ready_at = {now}, next_dispatch_at = {now} + :redispatch
+    UPDATE step_runs SET pending = 0, ready_at = {now}, dispatched_at = {now}, next_dispatch_at = {now} + :redispatch
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PENDING' AND pending > 0""")
 
 _STATUSES = Statement("""
@@ -167,6 +167,7 @@ _ATTEMPT = Statement("""
     VALUES (:run, :ordinal, :part, :item_index, :generation, :number, :status, :via, :node, :pid,
         :started_at, :finished_at, :error) ON CONFLICT DO NOTHING""")
 
+_PUT_DEADLINE_OFF = Statement(f"UPDATE step_runs SET deadline_at = {{now}} + :seconds WHERE {_MINE}")
 _PROGRESS = Statement(f"UPDATE step_runs SET progress_done = :share WHERE {_MINE} RETURNING token")
 
 
@@ -267,17 +268,28 @@ class Lost(NamedTuple):
     item_to: int | None
 
 
-def take_back_from_dead(tx: Transaction, unit: Unit, worker: Worker, error: str) -> Lost | None:
+def take_back_from_dead(
+    tx: Transaction, unit: Unit, worker: Worker, error: str, *, is_counted: bool = True
+) -> Lost | None:
     """PROGRESS to PENDING because the claiming process died; None when it owned the unit no more.
 
     Celery redelivers the message itself; the reconciler sends another one a second later in case it does not.
+
+    Args:
+        is_counted: Whether the step may be to blame; False when the worker is being stopped.
     """
-    row = tx.row(_CRASHED, {**unit.key(), "node": worker.node, "pid": worker.pid, "wait": 1.0, "error": error})
+    row = tx.row(
+        _CRASHED,
+        {**unit.key(), "node": worker.node, "pid": worker.pid, "wait": 1.0, "error": error, "counted": int(is_counted)},
+    )
     return None if row is None else Lost(*row)
 
 
 def take_back_expired(tx: Transaction, unit: Unit, error: str) -> Lost | None:
-    """PROGRESS to PENDING because the lease ended; None when it was renewed or the unit ended."""
+    """PROGRESS to PENDING because the lease ended; None when it was renewed or the unit ended.
+
+    Counted as a crash unless its worker had said that it was being stopped.
+    """
     row = tx.row(_EXPIRED, {**unit.key(), "wait": 0.0, "error": error})
     return None if row is None else Lost(*row)
 
@@ -366,6 +378,11 @@ def record_lost_attempt(tx: Transaction, unit: Unit, worker: Worker | None, lost
             "error": error,
         },
     )
+
+
+def put_deadline_off(tx: Transaction, claim: Claim, seconds: float | None) -> None:
+    """The unit gives a sign of life: its worker's parent waits for `seconds` more before it ends the try."""
+    tx.run(_PUT_DEADLINE_OFF, {**claim.unit.key(), "token": claim.token, "seconds": seconds})
 
 
 def write_progress(tx: Transaction, claim: Claim, share: float) -> bool:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from workflows.db.database import Statement, Transaction
+import psycopg
+
+from workflows.db.database import Database, Statement, Transaction
 from workflows.db.units import Unit, quoted
+from workflows.model.errors import DatabaseUnavailableError
 from workflows.model.states import CLAIMABLE
 
 _READY = f"pending = 0 AND status IN ({quoted(CLAIMABLE)})"
 
+_PROBE = Statement("SELECT node FROM workers LIMIT 1")
 _BEAT = Statement("""
-    INSERT INTO workers (node, hostname, pid, slots, queues, started_at, seen_at)
-    VALUES (:node, :hostname, :pid, :slots, :queues, {now}, {now})
-    ON CONFLICT (node) DO UPDATE SET seen_at = {now}, slots = excluded.slots""")
+    INSERT INTO workers (node, hostname, pid, slots, queues, started_at, steady_since, seen_at)
+    VALUES (:node, :hostname, :pid, :slots, :queues, {now}, {now}, {now})
+    ON CONFLICT (node) DO UPDATE SET slots = excluded.slots, seen_at = {now}, is_leaving = :leaving,
+        steady_since = CASE WHEN workers.seen_at < {now} - :gap THEN {now} ELSE workers.steady_since END""")
 _GOODBYE = Statement("DELETE FROM workers WHERE node = :node")
-_GONE = Statement("""
-    DELETE FROM workers WHERE seen_at < {now} - :silent RETURNING node, slots, queues""")
+_GONE = Statement("DELETE FROM workers WHERE seen_at < {now} - :silent RETURNING slots")
+_STEADY = Statement(
+    "SELECT 1 FROM workers WHERE node = :node AND seen_at > {now} - :gap AND steady_since < {now} - :gap"
+)
 _FREE_SLOTS = Statement("""
     SELECT (SELECT coalesce(sum(slots), 0) FROM workers WHERE seen_at > {now} - 15.0)
         - (SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL)""")
@@ -28,10 +36,18 @@ _LEASES = Statement("""
     FROM step_runs WHERE lease_node = :node AND status = 'PROGRESS' AND lease_until IS NOT NULL""")
 _RENEW = Statement("""
     UPDATE step_runs SET lease_until = {now} + :lease
-    WHERE lease_node = :node AND status = 'PROGRESS' AND lease_until IS NOT NULL AND lease_pid IN :pids[]""")
-_EXPIRED = Statement("""
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND status = 'PROGRESS' AND token = :token""")
+_FREE_OF_LOCKS = Statement("""
+    SELECT run_pk, ordinal, part FROM step_runs WHERE lease_node = :node AND status = 'PROGRESS'
+        AND lease_until IS NOT NULL FOR UPDATE SKIP LOCKED""")
+_EXPIRED = """
     SELECT run_pk, ordinal, part FROM step_runs
-    WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND lease_until < {now} LIMIT 500""")
+    WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND lease_until < {now} LIMIT 500"""
+_EXPIRED_BY_DIALECT = {
+    "sqlite": Statement(_EXPIRED),
+    # A row that is locked belongs to a transaction that is about to end it, or is frozen and will be cut off.
+    "postgresql": Statement(f"{_EXPIRED} FOR UPDATE SKIP LOCKED"),
+}
 
 _LEAD = Statement("""
     INSERT INTO leader_leases (name, holder, lease_until) VALUES (:name, :holder, {now} + :lease)
@@ -45,26 +61,35 @@ _FIND_MARKER = Statement("SELECT holder FROM leader_leases WHERE name = :name")
 _ADD_MARKER = Statement("INSERT INTO leader_leases (name, holder, lease_until) VALUES (:name, :holder, 0)")
 
 _DUE_RUNS = Statement("""
-    SELECT id FROM job_runs WHERE status = 'PENDING' AND next_dispatch_at <= {now}
+    SELECT id, dispatch_wait_seconds, created_at FROM job_runs WHERE status = 'PENDING' AND next_dispatch_at <= {now}
     ORDER BY next_dispatch_at LIMIT 200""")
 _PUSH_RUN = Statement("""
-    UPDATE job_runs SET next_dispatch_at = {now} + :redispatch, redispatches = redispatches + 1
+    UPDATE job_runs SET next_dispatch_at = {now} + :wait, dispatch_wait_seconds = :wait,
+        redispatches = redispatches + :sent
     WHERE id = :run AND status = 'PENDING' AND next_dispatch_at <= {now} RETURNING id""")
+_OVERTAKEN_RUN = Statement("""
+    SELECT 1 FROM job_runs WHERE created_at > :created_at + 1.0 AND status <> 'PENDING' LIMIT 1""")
 _DUE_STEPS = Statement(f"""
-    SELECT run_pk, ordinal, part, queue, dispatch_wait_seconds, ready_at FROM step_runs
+    SELECT run_pk, ordinal, part, queue, dispatch_wait_seconds, dispatched_at FROM step_runs
     WHERE {_READY} AND next_dispatch_at <= {{now}} ORDER BY next_dispatch_at LIMIT 500""")
 _PUSH_STEP = Statement(f"""
-    UPDATE step_runs SET redispatches = redispatches + 1, arrives_by = 'sql', next_dispatch_at = {{now}} + :wait,
-        dispatch_wait_seconds = :wait
+    UPDATE step_runs SET redispatches = redispatches + 1, arrives_by = 'sql', dispatched_at = {{now}},
+        next_dispatch_at = {{now}} + :wait, dispatch_wait_seconds = :wait
     WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY} AND next_dispatch_at <= {{now}}
     RETURNING ordinal""")
+_UNSENT_STEP = Statement(f"""
+    UPDATE step_runs SET next_dispatch_at = {{now}} + 1.0, dispatch_wait_seconds = 0
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY}""")
+_UNSENT_RUN = Statement("""
+    UPDATE job_runs SET next_dispatch_at = {now} + 1.0, dispatch_wait_seconds = 0
+    WHERE id = :run AND status = 'PENDING'""")
 _COUNT_REDISPATCHES = Statement("UPDATE job_runs SET redispatches = redispatches + :count WHERE id = :run")
 _WAIT_LONGER = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}} + :wait, dispatch_wait_seconds = :wait
     WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY}""")
 _OVERTAKEN = Statement("""
     SELECT 1 FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND queue = :queue
-        AND ready_at > :ready_at + 1.0 LIMIT 1""")
+        AND dispatched_at > :dispatched_at + 1.0 LIMIT 1""")
 _DUE_MAPS = Statement("""
     SELECT run_pk, ordinal FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NULL
         AND next_dispatch_at <= {now} ORDER BY next_dispatch_at LIMIT 200""")
@@ -72,12 +97,13 @@ _UNENDED_RUNS = Statement("SELECT id, steps_failed FROM job_runs WHERE status = 
 _ALL_DUE_STEPS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE {_READY} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")
-_ALL_DUE_RUNS = Statement("UPDATE job_runs SET next_dispatch_at = {now} WHERE status = 'PENDING'")
+_ALL_DUE_RUNS = Statement("""
+    UPDATE job_runs SET next_dispatch_at = {now}, dispatch_wait_seconds = 0 WHERE status = 'PENDING'""")
 _OLDEST_DUE = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE (run_pk, ordinal, part) IN (
         SELECT run_pk, ordinal, part FROM step_runs WHERE {_READY} AND next_dispatch_at IS NOT NULL
-            AND (not_before IS NULL OR not_before <= {{now}}) ORDER BY ready_at LIMIT :limit)""")
+            AND (not_before IS NULL OR not_before <= {{now}}) ORDER BY dispatched_at LIMIT :limit)""")
 _NEXT_DUE = Statement(f"""
     SELECT min(at) - {{now}} FROM (
         SELECT min(next_dispatch_at) AS at FROM step_runs WHERE {_READY}
@@ -114,12 +140,63 @@ class DueStep:
     unit: Unit
     queue: str
     wait_seconds: float
-    ready_at: float
+    dispatched_at: float
 
 
-def beat(tx: Transaction, node: str, hostname: str, pid: int, slots: int, queues: str) -> None:
-    """This worker is alive."""
-    tx.run(_BEAT, {"node": node, "hostname": hostname, "pid": pid, "slots": slots, "queues": queues})
+@dataclass(frozen=True, slots=True)
+class DueRun:
+    """An accepted run that nobody has started for longer than it should take; `wait_seconds` as of `DueStep`."""
+
+    run_pk: int
+    wait_seconds: float
+    created_at: float
+
+
+def has_tables(database: Database) -> bool:
+    """Whether the engine's tables are there; quick, and True also when the database does not answer right now."""
+    try:
+        database.guarded(lambda tx: tx.rows(_PROBE), autocommit=True, patience_seconds=0.0)
+    except DatabaseUnavailableError:
+        return True
+    except (sqlite3.OperationalError, psycopg.errors.UndefinedTable):
+        return False
+    return True
+
+
+def beat(
+    tx: Transaction,
+    node: str,
+    hostname: str,
+    pid: int,
+    slots: int,
+    queues: str,
+    *,
+    is_leaving: bool,
+    gap_seconds: float,
+) -> None:
+    """This worker is alive.
+
+    Args:
+        is_leaving: It is being stopped: what it still runs may be killed, and that is no fault of the steps.
+        gap_seconds: A silence longer than this breaks its `steady_since`.
+    """
+    tx.run(
+        _BEAT,
+        {
+            "node": node,
+            "hostname": hostname,
+            "pid": pid,
+            "slots": slots,
+            "queues": queues,
+            "leaving": is_leaving,
+            "gap": gap_seconds,
+        },
+    )
+
+
+def is_steady(tx: Transaction, node: str, gap_seconds: float) -> bool:
+    """Whether this worker's heartbeat has come without a gap for so long: the database was there for all workers."""
+    return tx.row(_STEADY, {"node": node, "gap": gap_seconds}) is not None
 
 
 def say_goodbye(tx: Transaction, node: str) -> None:
@@ -129,7 +206,7 @@ def say_goodbye(tx: Transaction, node: str) -> None:
 
 def forget_gone(tx: Transaction, silent_seconds: float) -> int:
     """Remove the workers that have been silent for so long; the number of slots they had."""
-    return sum(int(row[1]) for row in tx.rows(_GONE, {"silent": silent_seconds}))
+    return sum(int(row[0]) for row in tx.rows(_GONE, {"silent": silent_seconds}))
 
 
 def free_slots(tx: Transaction) -> int:
@@ -143,14 +220,18 @@ def leases(tx: Transaction, node: str) -> list[Lease]:
     return [Lease(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in tx.rows(_LEASES, {"node": node})]
 
 
-def renew(tx: Transaction, node: str, pids: list[int], lease_seconds: float) -> None:
-    """Renew the leases of these children."""
-    tx.run(_RENEW, {"node": node, "pids": pids, "lease": lease_seconds})
+def renew(tx: Transaction, node: str, held: list[Lease], lease_seconds: float) -> None:
+    """Renew these leases. One whose row a transaction holds is left out: it was renewed when that began."""
+    wanted = held
+    if tx.dialect == "postgresql":
+        free = {Unit(*row) for row in tx.rows(_FREE_OF_LOCKS, {"node": node})}
+        wanted = [lease for lease in held if lease.unit in free]
+    tx.many(_RENEW, [{**lease.unit.key(), "token": lease.token, "lease": lease_seconds} for lease in wanted])
 
 
 def expired(tx: Transaction) -> list[Unit]:
     """Units whose lease is over."""
-    return [Unit(*row) for row in tx.rows(_EXPIRED)]
+    return [Unit(*row) for row in tx.rows(_EXPIRED_BY_DIALECT[tx.dialect])]
 
 
 def lead(tx: Transaction, name: str, holder: str, lease_seconds: float) -> bool:
@@ -173,14 +254,29 @@ def broker_marker(tx: Transaction) -> tuple[str, bool]:
     return marker, True
 
 
-def due_runs(tx: Transaction) -> list[int]:
-    """Accepted runs that nobody has started."""
-    return [row[0] for row in tx.rows(_DUE_RUNS)]
+def due_runs(tx: Transaction) -> list[DueRun]:
+    """Accepted runs to look at, the longest due first."""
+    return [DueRun(*row) for row in tx.rows(_DUE_RUNS)]
 
 
-def push_run(tx: Transaction, run_pk: int, redispatch_seconds: float) -> bool:
-    """Note that the run's message is sent again; False when that is no longer due."""
-    return tx.row(_PUSH_RUN, {"run": run_pk, "redispatch": redispatch_seconds}) is not None
+def is_run_overtaken(tx: Transaction, run: DueRun) -> bool:
+    """Whether a run that was accepted later has already started."""
+    return tx.row(_OVERTAKEN_RUN, {"created_at": run.created_at}) is not None
+
+
+def push_run(tx: Transaction, run_pk: int, wait_seconds: float, *, is_sent: bool) -> bool:
+    """Look at the run again after `wait_seconds`; `is_sent` when its message is sent again. False: no longer due."""
+    return tx.row(_PUSH_RUN, {"run": run_pk, "wait": wait_seconds, "sent": int(is_sent)}) is not None
+
+
+def mark_unsent(tx: Transaction, units: list[Unit]) -> None:
+    """Their messages could not be sent: the reconciler sends them in a second, without asking for evidence."""
+    tx.many(_UNSENT_STEP, [unit.key() for unit in units])
+
+
+def mark_run_unsent(tx: Transaction, run_pk: int) -> None:
+    """The same for the message that starts a run."""
+    tx.run(_UNSENT_RUN, {"run": run_pk})
 
 
 def due_steps(tx: Transaction) -> list[DueStep]:
@@ -204,8 +300,8 @@ def wait_longer(tx: Transaction, unit: Unit, wait_seconds: float) -> None:
 
 
 def is_overtaken(tx: Transaction, step: DueStep) -> bool:
-    """Whether a unit that became ready later in the same queue is already running."""
-    return tx.row(_OVERTAKEN, {"queue": step.queue, "ready_at": step.ready_at}) is not None
+    """Whether a unit that was dispatched later to the same queue is already running."""
+    return tx.row(_OVERTAKEN, {"queue": step.queue, "dispatched_at": step.dispatched_at}) is not None
 
 
 def due_maps(tx: Transaction) -> list[Unit]:

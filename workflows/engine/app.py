@@ -6,12 +6,15 @@ from typing import Any
 
 from celery import Celery
 from kombu.entity import Queue
+from kombu.transport import TRANSPORT_ALIASES
 
-from workflows.engine.canvas import EXECUTE_TASK
+from workflows.engine.canvas import EXECUTE_TASK, RUN_QUEUE
 from workflows.settings import Config
 
-QUEUES = ("research", "processing")
+QUEUES = (RUN_QUEUE, "processing")
 """Queues of the first system: heavy steps, and the many small ones. Steps may name others."""
+
+SOCKET_TIMEOUT_SECONDS = 5.0
 
 VISIBILITY_TIMEOUT_SECONDS = 86_400
 """Redis hands an unacknowledged message out again after this time. Leases recover a lost step within seconds, so this
@@ -20,6 +23,8 @@ is only a last resort, and a short one would start long steps twice."""
 
 def make_app(config: Config, *, name: str = "celeriac", extra_queues: tuple[str, ...] = ()) -> Celery:
     """A configured Celery application, without the engine's tasks (`workflows.engine.tasks.install` adds them)."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = "workflows.engine.transport:Transport"
     app = Celery(name, set_as_current=False)
     app.conf.update(celery_settings(config, extra_queues))
     return app
@@ -32,8 +37,19 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "visibility_timeout": config.integer("CELERIAC_VISIBILITY_TIMEOUT", VISIBILITY_TIMEOUT_SECONDS),
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
+        # A broker that hangs is as good as away: nobody may wait for it without end.
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
     }
-    redis_only = {"broker_transport_options": transport} if config.broker_url.startswith("redis") else {}
+    redis_only = (
+        {
+            "broker_transport_options": transport,
+            "redis_socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "redis_socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+        }
+        if config.broker_url.startswith("redis")
+        else {}
+    )
     return {
         "broker_url": config.broker_url,
         "result_backend": config.result_backend,
@@ -54,7 +70,7 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "task_default_queue": "processing",
         "task_default_exchange": "",
         "task_default_routing_key": "processing",
-        "task_routes": {EXECUTE_TASK: {"queue": "research"}},
+        "task_routes": {EXECUTE_TASK: {"queue": RUN_QUEUE}},
         "task_create_missing_queues": True,
         "task_ignore_result": True,
         "broker_connection_retry_on_startup": True,

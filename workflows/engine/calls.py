@@ -53,7 +53,7 @@ def to_json(name: str, result: object) -> str:
             f"the output of '{name}' takes {len(text)} bytes, the limit is {MAX_OUTPUT_BYTES}: "
             "store the data in a table or a file of your own and return its ids"
         )
-    return text.replace("\\u0000", "\\ufffd")
+    return text
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from workflows.model.errors import BrokerUnavailableError
 STEP_TASK = "celeriac.step"
 """Name of the task that runs a step: `celeriac.step(run_pk, ordinal[, part])`."""
 
+RUN_QUEUE = "research"
+"""Queue of the messages that start runs."""
+
 EXECUTE_TASK = "execute_research_job"
 """Name of the task that starts a run: `execute_research_job(run_pk)`."""
 
@@ -26,7 +29,7 @@ EXECUTE_TASK = "execute_research_job"
 def execute_signature(app: Celery, run_pk: int, run_id: str) -> Signature:
     """The message that starts a run; its id is the run's own, so that Celery's tools find it."""
     return Signature(
-        EXECUTE_TASK, args=(run_pk,), immutable=True, options={"queue": "research", "task_id": run_id}, app=app
+        EXECUTE_TASK, args=(run_pk,), immutable=True, options={"queue": RUN_QUEUE, "task_id": run_id}, app=app
     )
 
 

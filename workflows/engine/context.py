@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from workflows.db import runs, units
-from workflows.db.database import Transaction
+from workflows.db.database import Transaction, is_passing
 from workflows.db.units import Claim
+from workflows.engine.outcomes import safe_text
 from workflows.engine.runtime import Runtime
-from workflows.model.errors import CeleriacError, StepCancelledError
+from workflows.model.errors import CeleriacError, DatabaseUnavailableError, PermanentError, StepCancelledError
 
 LOG_LINES_PER_TRY = 1_000
 LOG_LINE_LENGTH = 4_000
@@ -29,26 +33,35 @@ class FencedError(CeleriacError):
 class EngineContext:
     """Implements `workflows.steps.StepContext` over the database. One per call."""
 
-    def __init__(self, runtime: Runtime, claim: Claim, run_id: str, step_id: str, item_key: str | None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        claim: Claim,
+        run_id: str,
+        step_id: str,
+        item_key: str | None = None,
+        attempt: int | None = None,
+    ) -> None:
         self._runtime = runtime
         self._claim = claim
         self._stack = ExitStack()
         self._open: Connection | None = None
         self._asked_at = 0.0
         self._told_at = 0.0
+        self.is_broken = False
         self.lines: list[dict[str, Any]] = []
         self.run_id = run_id
         self.step_id = step_id
         self.item_key = item_key
-        self.attempt = claim.token
+        self.attempt = claim.token if attempt is None else attempt
         self.idempotency_key = "/".join(part for part in (run_id, step_id, item_key) if part is not None)
         self.log: logging.LoggerAdapter[logging.Logger] = _KeptLog(self)
 
     def progress(self, done: int, total: int) -> None:
         """See `StepContext.progress`."""
         now = time.monotonic()
-        if total <= 0 or self._claim.unit.part or now - self._told_at < 1.0:
-            return
+        if total <= 0 or self._claim.unit.part or self._open is not None or now - self._told_at < 1.0:
+            return  # within transaction() the row is locked by ourselves, and the end is near
         self._told_at = now
         share = min(1.0, max(0.0, done / total))
         if not self._runtime.database.retrying(
@@ -56,10 +69,10 @@ class EngineContext:
         ):
             raise FencedError(f"step '{self.step_id}' was taken over by another worker")
 
-    def check_cancelled(self) -> None:
+    def check_cancelled(self, every_seconds: float = 1.0) -> None:
         """See `StepContext.check_cancelled`."""
         now = time.monotonic()
-        if now - self._asked_at < 1.0:
+        if now - self._asked_at < every_seconds:
             return
         self._asked_at = now
         run_pk = self._claim.unit.run_pk
@@ -69,26 +82,45 @@ class EngineContext:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """See `StepContext.transaction`: it stays open until the engine has written the completion into it."""
-        if self._open is not None:
+        if self._open is not None or self.is_broken:
             raise CeleriacError("ctx.transaction() was entered twice", "gather all writes in one block at the end")
-        connection = self._stack.enter_context(self._runtime.database.begin())
-        self._open = connection
+        try:
+            with naming_absence():
+                self._open = self._stack.enter_context(self._runtime.database.begin())
+                self._guard(self._open)
+                yield self._open
+        except BaseException:
+            # Whatever the step makes of the error: half of the block must not be committed with its result.
+            self.is_broken = True
+            self.roll_back()
+            raise
+
+    def _guard(self, connection: Connection) -> None:
+        config = self._runtime.config
         tx = self._runtime.database.wrap(connection)
-        if not units.hold(tx, self._claim, self._runtime.config.lease_seconds):
+        if tx.dialect == "postgresql":
+            # A process frozen in here would keep everybody from the rows it has locked.
+            limit = int(config.lease_seconds * 1000)
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {limit}")
+        if not units.hold(tx, self._claim, config.lease_seconds):
             raise FencedError(f"step '{self.step_id}' was taken over by another worker")
-        yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """See `StepContext.read`."""
-        with self._runtime.database.connect() as connection:
+        with naming_absence(), self._runtime.database.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """See `StepContext.write`."""
-        with self._runtime.database.begin() as connection:
+        with naming_absence(), self._runtime.database.begin() as connection:
             yield connection
+
+    def check_whole(self) -> None:
+        """Refuse the result of a step that went on although its completing transaction had failed."""
+        if self.is_broken:
+            raise PermanentError("the step returned a result although its ctx.transaction() had failed")
 
     @property
     def completing(self) -> Transaction | None:
@@ -98,14 +130,16 @@ class EngineContext:
     def commit(self) -> None:
         """Commit what `transaction()` opened."""
         self._open = None
-        self._stack.close()
+        with naming_absence():
+            self._stack.close()
 
     def roll_back(self) -> None:
         """Undo what `transaction()` opened; nothing happens when it opened nothing."""
         if self._open is not None:
-            self._open.rollback()
+            with suppress(SQLAlchemyError):
+                self._open.rollback()
+                self._stack.close()
             self._open = None
-            self._stack.close()
 
     def keep(self, level: str, message: str) -> None:
         """Add a line to the run's log; it is written when the try ends."""
@@ -114,7 +148,6 @@ class EngineContext:
         unit = self._claim.unit
         if len(self.lines) == LOG_LINES_PER_TRY - 1:
             message = f"log ends here: a try keeps {LOG_LINES_PER_TRY} lines"
-        text = message.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
         self.lines.append(
             {
                 "run": unit.run_pk,
@@ -123,9 +156,20 @@ class EngineContext:
                 "attempt": self.attempt,
                 "at": time.time(),
                 "level": level,
-                "message": text[:LOG_LINE_LENGTH],
+                "message": safe_text(message)[:LOG_LINE_LENGTH],
             }
         )
+
+
+@contextmanager
+def naming_absence() -> Iterator[None]:
+    """A database that is away, locked or broke a deadlock is no fault of the step: it is tried again uncounted."""
+    try:
+        yield
+    except (SQLAlchemyError, psycopg.Error, sqlite3.Error) as error:
+        if is_passing(error):
+            raise DatabaseUnavailableError(f"the database was away or busy: {error}") from error
+        raise
 
 
 class _KeptLog(logging.LoggerAdapter[logging.Logger]):

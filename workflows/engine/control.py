@@ -14,7 +14,6 @@ from workflows.db.queries import RunView, find_run
 from workflows.engine import dispatch
 from workflows.engine.launch import context_of
 from workflows.engine.runtime import Runtime
-from workflows.engine.settlement import Settlement
 from workflows.model.errors import ConflictError
 
 T = TypeVar("T")
@@ -76,7 +75,7 @@ def retry(runtime: Runtime, name: str, *, patience_seconds: float = PATIENCE_SEC
     run = find(runtime, name, patience_seconds=patience_seconds)
     plan, ready = _resume(runtime, run, False, patience_seconds)
     runtime.forget(run.run_pk)
-    dispatch.publish_singly(runtime, plan, run.run_pk, Settlement(ready=ready[0]))
+    dispatch.publish_singly(runtime, plan, run.run_pk, ready[0])
     return find(runtime, run.run_id, patience_seconds=patience_seconds)
 
 

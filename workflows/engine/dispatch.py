@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
+from workflows.db import upkeep
 from workflows.db.units import Unit
 from workflows.engine.canvas import fragment_canvas, publish_steps, step_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
-from workflows.model.errors import BrokerUnavailableError
+from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -40,23 +42,24 @@ def canvases(
     return found
 
 
-def publish_singly(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
+def publish_singly(runtime: Runtime, plan: Plan, run_pk: int, ready: list[int]) -> None:
     """Send what is ready as single tasks: after a resume all steps arrive by SQL."""
-    signatures = [
-        step_signature(runtime.app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in settlement.ready
-    ]
-    _send(runtime, run_pk, signatures)
+    signatures = [step_signature(runtime.app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in ready]
+    _send(runtime, signatures, [Unit(run_pk, ordinal) for ordinal in ready])
 
 
 def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
     """Send what a committed transaction made ready."""
     if not settlement.ready and not settlement.ranges:
         return
-    _send(runtime, run_pk, canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges))
+    signatures = canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges)
+    _send(runtime, signatures, [*(Unit(run_pk, ordinal) for ordinal in settlement.ready), *settlement.ranges])
 
 
-def _send(runtime: Runtime, run_pk: int, signatures: list[Signature]) -> None:
+def _send(runtime: Runtime, signatures: list[Signature], units: list[Unit]) -> None:
     try:
         publish_steps(runtime.app, signatures)
     except BrokerUnavailableError as error:
-        _log.warning("%s; the reconciler will send what run %s has ready", error, run_pk)
+        _log.warning("%s; the reconciler will send %d ready steps", error, len(units))
+        with suppress(DatabaseUnavailableError):
+            runtime.database.retrying(lambda tx: upkeep.mark_unsent(tx, units), patience_seconds=5.0)

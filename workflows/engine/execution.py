@@ -15,17 +15,18 @@ from workflows.db import completion, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
 from workflows.db.units import Claim, Unit
-from workflows.engine import dispatch, mapping
+from workflows.engine import dispatch, mapping, recovery
 from workflows.engine.calls import call
-from workflows.engine.context import EngineContext, FencedError
+from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
-from workflows.engine.runtime import DEADLINE_GRACE_SECONDS, Runtime
+from workflows.engine.runtime import Runtime
 from workflows.engine.scope import make_scope
 from workflows.engine.settlement import Settlement, advance, end_run, leave_worker, spread
 from workflows.model.errors import DatabaseUnavailableError, ValidationError
 from workflows.model.expressions import render
 from workflows.model.spec import TriggerRule
 from workflows.model.states import State, is_terminal
+from workflows.steps.registry import StepDefinition
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +55,7 @@ def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outco
         return Outcome.IGNORE
     plan = runtime.plan(context.version_id)
     step = plan.steps[unit.ordinal]
-    deadline = None if step.timeout_seconds is None else step.timeout_seconds + DEADLINE_GRACE_SECONDS
-    if step.for_each is not None:
-        deadline = None
+    deadline = mapping.deadline_seconds(step, unit.part)
     claim = runtime.database.retrying(
         lambda tx: units.claim(tx, unit, runtime.worker, runtime.config.lease_seconds, deadline), autocommit=True
     )
@@ -75,11 +74,12 @@ def run_claimed(job: Job) -> Outcome:
         lost = f"worker lost: the step took its worker process down {claim.crashes} times"
         return fail(job, engine_failure("WorkerLostError", lost))
     if step.for_each is not None:
-        return mapping.run(job, definition) if claim.item_from is not None else _expand(job)
+        return _run_range(job, definition) if claim.item_from is not None else _expand(job)
     ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None)
     try:
         output = call(definition, _inputs(job), ctx, step.timeout_seconds)
-        return _succeed(job, output, ctx)
+        ctx.check_whole()
+        return _end(job, State.SUCCESS, output=output, ctx=ctx)
     except FencedError as error:
         ctx.roll_back()
         _log.warning("%s", error)
@@ -90,6 +90,15 @@ def run_claimed(job: Job) -> Outcome:
     except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
         ctx.roll_back()
         return fail(job, failure_of(error), ctx)
+
+
+def _run_range(job: Job, definition: StepDefinition) -> Outcome:
+    try:
+        return mapping.run(job, definition)
+    except DatabaseUnavailableError as error:
+        # The lease runs out once this process is done with the message, and its calls go on one by one.
+        _log.warning("a range of step '%s' of run %s is given up: %s", job.step.id, job.context.run_id, error)
+        return Outcome.IGNORE
 
 
 def fail(job: Job, failure: Failure, ctx: EngineContext | None = None) -> Outcome:
@@ -112,10 +121,13 @@ def end_over_time(runtime: Runtime, unit: Unit, token: int) -> bool:
     plan = runtime.plan(context.version_id)
     job = Job(runtime, plan, plan.steps[unit.ordinal], context, claim)
     limit = job.step.timeout_seconds or 0.0
-    fail(
-        job, engine_failure("StepTimeoutError", f"the step ran longer than its timeout of {limit:g} s", retryable=True)
-    )
-    return runtime.database.retrying(lambda tx: units.owned(tx, unit, token), autocommit=True) is None
+    failure = engine_failure("StepTimeoutError", f"the step ran longer than its timeout of {limit:g} s", retryable=True)
+    if claim.item_from is None:
+        return fail(job, failure) is not Outcome.REFUSED
+    if mapping.open_calls(job) > 1:
+        # Which of them it is only its process knows: they go on one by one.
+        return recovery.take_back_from_dead(runtime, unit, claim.worker.pid, failure.message, is_counted=False)
+    return mapping.fail_range(job, failure) is not Outcome.REFUSED
 
 
 def _inputs(job: Job) -> dict[str, object]:
@@ -127,10 +139,6 @@ def _inputs(job: Job) -> dict[str, object]:
         return values
 
     return job.runtime.database.retrying(read, autocommit=True)
-
-
-def _succeed(job: Job, output: str, ctx: EngineContext) -> Outcome:
-    return _end(job, State.SUCCESS, output=output, ctx=ctx)
 
 
 def _end(
@@ -151,7 +159,8 @@ def _end(
     is_single = status is State.SUCCESS and bool(job.step.successors) and not lines and _is_plain(job)
     completing = ctx.completing if ctx else None
     if completing is not None and ctx is not None:
-        settlement = work(completing)
+        with naming_absence():
+            settlement = work(completing)
         if settlement is None:
             ctx.roll_back()
         else:
@@ -160,7 +169,7 @@ def _end(
         settlement = job.runtime.database.retrying(work, autocommit=is_single)
     if settlement is None:
         _log.warning("a late result of step '%s' of run %s is refused", job.step.id, job.context.run_id)
-        return Outcome.IGNORE
+        return Outcome.REFUSED
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
     return Outcome.RETURN
 
@@ -228,19 +237,19 @@ def _put_off(
     """The step leaves its worker, and its canvas, until it is due again."""
     lines = ctx.lines if ctx else []
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> Outcome:
         at = units.put_off(tx, job.claim, status, delay, failed=failed, error=error)
         if at is None:
-            return
+            return Outcome.REFUSED
         if failed:
             units.record_attempt(tx, job.claim, State.FAILURE, at, error=error)
         if lines:
             runs.add_logs(tx, lines)
         transition = Transition(job.step.ordinal, job.claim.unit.part, status.value, {"delay_seconds": delay})
         leave_worker(tx, job.plan, job.context, job.claim.unit, at, transition)
+        return Outcome.IGNORE
 
-    job.runtime.database.retrying(work)
-    return Outcome.IGNORE
+    return job.runtime.database.retrying(work)
 
 
 def _park(job: Job) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,10 @@ def submit(
     run_id = str(uuid.uuid4())
 
     def work(tx: Transaction) -> Submitted:
+        mine = runs.by_run_id(tx, run_id)
+        if mine is not None:
+            # The commit of an earlier try went through, and only its answer was lost.
+            return Submitted(mine, run_id, is_published=False, is_new=True)
         version_id = runs.register_version(tx, plan, source)
         run_pk = runs.add_run(
             tx,
@@ -103,6 +108,8 @@ def submit(
         publish_steps(runtime.app, [execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
     except BrokerUnavailableError as error:
         _log.warning("run %s is recorded and will start later: %s", accepted.run_id, error)
+        with suppress(DatabaseUnavailableError):
+            runtime.database.retrying(lambda tx: upkeep.mark_run_unsent(tx, accepted.run_pk), patience_seconds=5.0)
         return accepted
     return Submitted(accepted.run_pk, accepted.run_id, is_published=True, is_new=True)
 

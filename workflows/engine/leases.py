@@ -1,7 +1,9 @@
-"""The lease-keeper: a thread of the worker's parent that renews the leases of its living children.
+"""The lease-keeper: a thread of the worker's parent that renews the leases of what its children run.
 
-A child that computes keeps its lease without doing anything for it; one that is stopped or dead loses it. The keeper
-also ends children that have run over the time of their step, and gives back the steps of dead ones.
+A lease is renewed for a unit while the parent knows its message to be in progress and the child runs. So a child that
+computes keeps its lease without doing anything for it, one that is stopped or dead loses it, and what a child has given
+up without a word runs out. The keeper also ends children that have run over the time of their step, and gives back the
+steps of dead ones.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from workflows.model.errors import DatabaseUnavailableError
 _log = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 5
+"""How often a lease is renewed, and the worker says that it is alive, while a lease lasts."""
+
 LOOK_SECONDS = 0.5
 """How often the children are looked at; the database is asked only when one has gone, or a renewal is due."""
 
@@ -38,83 +42,99 @@ class LeaseKeeper(threading.Thread):
         runtime: Runtime,
         slots: int,
         queues: tuple[str, ...],
+        in_progress: Callable[[], set[tuple[Unit, int]]],
         end_over_time: Callable[[Runtime, Unit, int], bool],
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            in_progress: Units with the process ids that run them, as the parent knows them from its messages.
+            end_over_time: Ends a try in SQL; whether it did.
+        """
         super().__init__(name="celeriac-lease-keeper", daemon=True)
         self._runtime = runtime
         self._slots = slots
         self._queues = ",".join(queues)
+        self._in_progress = in_progress
         self._end_over_time = end_over_time
-        self._ended = threading.Event()
+        self._wake = threading.Event()
+        self._is_ended = False
         self._children: set[int] = set()
         self._beat_due = 0.0
 
+    def leave(self) -> None:
+        """The worker is being stopped: say so at once, so that nothing of what is killed now is blamed on a step."""
+        self._runtime.is_leaving = True
+        self._beat_due = 0.0
+        self._wake.set()
+
     def stop(self) -> None:
         """End the thread; leases are left to run out or to be ended by their owners."""
-        self._ended.set()
+        self._is_ended = True
+        self._wake.set()
 
     def run(self) -> None:
         """See `threading.Thread.run`."""
-        lease = self._runtime.config.lease_seconds
         renewal_due = 0.0
-        while not self._ended.is_set():
+        while not self._is_ended:
             try:
-                children = _living_children()
+                children = set(living_children())
                 now = time.monotonic()
-                if now >= renewal_due or self._children - children.keys():
-                    with self._runtime.fork_lock:
-                        self.renew(children)
-                    renewal_due = now + lease / RENEWALS_PER_LEASE
-                self._children = set(children)
+                if now >= renewal_due or now >= self._beat_due or self._children - children:
+                    renewal_due = now + self._runtime.config.lease_seconds / RENEWALS_PER_LEASE
+                    self.renew()
+                self._children = children
+            except DatabaseUnavailableError as error:
+                _log.warning("leases are not renewed: %s", error)
             except Exception:  # noqa: BLE001 - a thread that dies here would let every lease of this worker run out
                 _log.warning("the lease-keeper goes on after an error", exc_info=True)
-            self._ended.wait(LOOK_SECONDS)
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
 
-    def renew(self, children: dict[int, bool]) -> None:
-        """One round: heartbeat, renewal, the dead and those over time.
-
-        Args:
-            children: Process ids of the living children (and this process) with whether they are running, not stopped.
-        """
+    def renew(self) -> None:
+        """One round: heartbeat, renewal, the dead and those over time."""
         runtime = self._runtime
-        held = runtime.database.retrying(
-            lambda tx: upkeep.leases(tx, runtime.node), autocommit=True, patience_seconds=5
-        )
-        running = sorted({lease.pid for lease in held if children.get(lease.pid)})
-        if running:
+        if time.monotonic() >= self._beat_due:
+            self.beat()
+        held = runtime.database.guarded(lambda tx: upkeep.leases(tx, runtime.node), autocommit=True)
+        # Only now: a child that was born since, and claimed, would look dead in an older list.
+        children = living_children()
+        in_progress = self._in_progress()
+        working = [lease for lease in held if children.get(lease.pid) and (lease.unit, lease.pid) in in_progress]
+        if working:
             seconds = runtime.config.lease_seconds
-            runtime.database.retrying(
-                lambda tx: upkeep.renew(tx, runtime.node, running, seconds), autocommit=True, patience_seconds=5
-            )
+            runtime.database.guarded(lambda tx: upkeep.renew(tx, runtime.node, working, seconds))
         for lease in held:
             if lease.pid not in children:
                 recovery.take_back_from_dead(runtime, lease.unit, lease.pid, "worker lost: its process ended")
             elif lease.is_over_time:
                 self._end(lease)
-        if time.monotonic() >= self._beat_due:
-            self.beat()
 
     def beat(self) -> None:
         """Tell the database that this worker is alive."""
         runtime = self._runtime
-        runtime.database.retrying(
-            lambda tx: upkeep.beat(tx, runtime.node, socket.gethostname(), os.getpid(), self._slots, self._queues),
+        runtime.database.guarded(
+            lambda tx: upkeep.beat(
+                tx,
+                runtime.node,
+                socket.gethostname(),
+                os.getpid(),
+                self._slots,
+                self._queues,
+                is_leaving=runtime.is_leaving,
+                gap_seconds=runtime.steady_gap_seconds,
+            ),
             autocommit=True,
-            patience_seconds=5,
         )
-        self._beat_due = time.monotonic() + 3.0
+        self._beat_due = time.monotonic() + runtime.config.lease_seconds / RENEWALS_PER_LEASE
 
     def _end(self, lease: Lease) -> None:
-        try:
-            ended = self._end_over_time(self._runtime, lease.unit, lease.token)
-        except DatabaseUnavailableError:
-            return
-        # Only after its step was ended in SQL, and only when this child still had it: never an innocent one.
-        if ended and lease.pid != os.getpid():
+        # The child is killed only after its try was ended in SQL while it was still this one.
+        if self._end_over_time(self._runtime, lease.unit, lease.token) and lease.pid != os.getpid():
             os.kill(lease.pid, signal.SIGKILL)
 
 
-def _living_children() -> dict[int, bool]:
+def living_children() -> dict[int, bool]:
     """Children of this process, and itself (a pool without processes), with whether they run (True) or are stopped."""
     found = {os.getpid(): True}
     for child in psutil.Process().children(recursive=False):

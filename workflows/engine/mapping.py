@@ -7,6 +7,7 @@ opens the map. From then on each ended range counts itself in, and takes as many
 from __future__ import annotations
 
 import json
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -14,27 +15,35 @@ from typing import TYPE_CHECKING, Any
 
 from workflows.db import maps, runs, units
 from workflows.db.database import Transaction
-from workflows.db.maps import Counters, Item, ItemResult
-from workflows.db.runs import STEP_PROGRESS, Transition
+from workflows.db.maps import Item, ItemResult
+from workflows.db.runs import Transition
 from workflows.db.units import Unit
 from workflows.engine import dispatch
 from workflows.engine.calls import call
-from workflows.engine.context import EngineContext, FencedError
-from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
-from workflows.engine.ranges import Pace, range_size
+from workflows.engine.context import EngineContext, FencedError, naming_absence
+from workflows.engine.outcomes import Failure, Outcome, failure_of, safe_text
+from workflows.engine.runtime import DEADLINE_GRACE_SECONDS
 from workflows.engine.scope import make_scope
-from workflows.engine.settlement import Settlement, advance, spread
-from workflows.model.errors import StepCancelledError, ValidationError
-from workflows.model.expressions import render
+from workflows.engine.settlement import Settlement, advance
+from workflows.engine.windows import follow_up, share
+from workflows.model.errors import DatabaseUnavailableError, StepCancelledError, ValidationError
+from workflows.model.expressions import references, render
 from workflows.model.spec import ForEach
 from workflows.model.states import State
 from workflows.steps.registry import StepDefinition
 
 if TYPE_CHECKING:
-    from workflows.compile.plan import Plan
+    from workflows.compile.plan import PlanStep
     from workflows.engine.execution import Job
 
+_log = logging.getLogger(__name__)
+
 ITEMS_PER_TRANSACTION = 1_000
+CANCEL_CHECK_SECONDS = 0.02
+DEADLINE_REFRESH = 0.5
+"""A range puts its deadline off when this share of the step's timeout has passed."""
+
+GIVE_BACK_SECONDS = 2.0
 MAX_ITEMS = 1_000_000
 
 
@@ -80,21 +89,19 @@ def fail_range(job: Job, failure: Failure) -> Outcome:
     return _finish_range(job, results, 0.0, [])
 
 
-def top_up(tx: Transaction, plan: Plan, unit: Unit, pace_slots: int, redispatch: float, into: Settlement) -> None:
-    """Dispatch calls whose next try is due; also after a range was set aside. `unit` is the map's part 0."""
-    counters = maps.count(tx, unit)
-    if counters is not None:
-        _allocate(tx, plan, unit, counters, pace_slots, redispatch, into)
+def open_calls(job: Job) -> int:
+    """How many calls of the range have not ended."""
+    return sum(item.status in (State.PENDING, State.RETRY) for item in _load(job))
 
 
-def take_back(tx: Transaction, plan: Plan, unit: Unit, lost: units.Lost, redispatch: float, into: Settlement) -> None:
-    """The worker of a range is gone: its open calls go on one by one, so that only the one that kills fails."""
-    assert lost.item_from is not None
-    assert lost.item_to is not None
-    maps.set_aside(tx, unit, lost.item_from, lost.item_to)
-    counters = maps.count(tx, unit, parts_ended=1)
-    if counters is not None:
-        _allocate(tx, plan, unit, counters, maps.live_slots(tx), redispatch, into)
+def deadline_seconds(step: PlanStep, part: int) -> float | None:
+    """After what time without news the worker's parent ends a try: somewhat later than the timeout within the step."""
+    if step.timeout_seconds is None or (step.for_each is not None and part == 0):
+        return None
+    if step.for_each is None:
+        return step.timeout_seconds + DEADLINE_GRACE_SECONDS
+    # A range has many calls, and puts its deadline off now and then instead of with each of them.
+    return step.timeout_seconds * (1 + DEADLINE_REFRESH) + DEADLINE_GRACE_SECONDS
 
 
 class _Range:
@@ -107,29 +114,48 @@ class _Range:
         self._lines: list[dict[str, Any]] = []
         self._seconds = 0.0
         self._scope: dict[str, Any] | None = None
+        self._deadline_set = time.monotonic()
 
     def run(self) -> Outcome:
         job = self._job
         wanted = [i for i in _load(job) if i.status in (State.PENDING, State.RETRY)]
-        watch = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id, None)
+        watch = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id)
+        is_given_back = False
         try:
             for item in wanted:
-                watch.check_cancelled()
+                watch.check_cancelled(every_seconds=CANCEL_CHECK_SECONDS)
+                self._put_deadline_off()
                 self._run_item(item)
         except StepCancelledError:
             pass  # What was done is counted; cancelling has ended the rest.
         except FencedError:
-            return Outcome.IGNORE
-        return _finish_range(job, self._results, self._seconds, self._lines)
+            return Outcome.REFUSED
+        except DatabaseUnavailableError as error:
+            _log.warning("calls of step '%s' of run %s are given back: %s", job.step.id, job.context.run_id, error)
+            is_given_back = True
+        return _finish_range(job, self._results, self._seconds, self._lines, is_given_back=is_given_back)
+
+    def _put_deadline_off(self) -> None:
+        timeout = self._job.step.timeout_seconds
+        now = time.monotonic()
+        if timeout is None or now - self._deadline_set < timeout * DEADLINE_REFRESH:
+            return
+        self._deadline_set = now
+        seconds = deadline_seconds(self._job.step, self._job.claim.unit.part)
+        self._job.runtime.database.retrying(
+            lambda tx: units.put_deadline_off(tx, self._job.claim, seconds), autocommit=True
+        )
 
     def _run_item(self, item: Item) -> None:
         job = self._job
-        ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id, item.key)
+        attempt = item.failures + item.crashes + 1
+        ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id, item.key, attempt)
         started, clock = time.time(), time.perf_counter()
         result: ItemResult
         try:
             _refuse_poison(item, job.runtime.config.max_crashes)
             output = call(self._definition, self._values(item), ctx, job.step.timeout_seconds)
+            ctx.check_whole()
             seconds = time.perf_counter() - clock
             result = ItemResult(
                 item.index, State.SUCCESS.value, item.failures, started, started + seconds, output=output
@@ -137,7 +163,7 @@ class _Range:
             if ctx.completing is not None:
                 self._commit(ctx, result, seconds)
                 return
-        except FencedError:
+        except (FencedError, DatabaseUnavailableError):
             ctx.roll_back()
             raise
         except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
@@ -153,12 +179,13 @@ class _Range:
         job, tx = self._job, ctx.completing
         assert tx is not None
         unit = Unit(job.claim.unit.run_pk, job.claim.unit.ordinal)
-        maps.end_items(tx, unit, [result])
-        counters = maps.count(tx, unit, success=1, seconds=seconds)
-        if counters is None:
-            raise StepCancelledError("the map was ended while this call ran")
-        runs.add_logs(tx, ctx.lines)
-        runs.advance(tx, unit.run_pk, result.finished_at, [], step_id=job.step.id, progress=_share(counters, 1))
+        with naming_absence():
+            maps.end_items(tx, unit, [result])
+            counters = maps.count(tx, unit, success=1, seconds=seconds)
+            if counters is None:
+                raise StepCancelledError("the map was ended while this call ran")
+            runs.add_logs(tx, ctx.lines)
+            runs.advance(tx, unit.run_pk, result.finished_at, [], step_id=job.step.id, progress=share(counters, 1))
         ctx.commit()
 
     def _values(self, item: Item) -> dict[str, object]:
@@ -167,9 +194,16 @@ class _Range:
         assert for_each is not None
         name = "item" if for_each.batch is None else "batch"
 
+        def read(tx: Transaction) -> dict[str, Any]:
+            scope = make_scope(tx, job.plan, job.context, job.step.reads)
+            # Read now what the expressions name: the same values serve every call of the range.
+            for step_id, names in references(dict(job.step.with_)).steps.items():
+                for field in names:
+                    scope["steps"][step_id][field]
+            return scope
+
         if self._scope is None:
-            with job.runtime.database.autocommit() as tx:
-                self._scope = make_scope(tx, job.plan, job.context, job.step.reads)
+            self._scope = job.runtime.database.retrying(read, autocommit=True)
         values = render(dict(job.step.with_), {**self._scope, name: item.item})
         if not isinstance(values, dict):
             raise ValidationError(f"'with' of step '{job.step.id}' is no mapping")
@@ -238,7 +272,7 @@ def _keys(job: Job, for_each: ForEach, calls: list[Any]) -> list[str]:
 
 
 def _as_key(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return safe_text(value) if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _open(tx: Transaction, job: Job, total: int) -> Settlement | None:
@@ -249,9 +283,10 @@ def _open(tx: Transaction, job: Job, total: int) -> Settlement | None:
     settlement = Settlement()
     settlement.transitions.append(Transition(job.step.ordinal, 0, State.PROGRESS.value, {"items": total}))
     units.record_attempt(tx, claim, State.SUCCESS, at)
-    counters = maps.count(tx, claim.unit)
+    unit = claim.unit
+    counters = maps.count(tx, unit)
     assert counters is not None
-    _follow_up(tx, job, counters, settlement)
+    follow_up(tx, job.plan, unit, counters, job.runtime.config.redispatch_seconds, settlement)
     run = advance(tx, job.plan, job.context, at, job.step.id, settlement)
     if run is not None and run.cancel_requested:
         return _revoke(tx, job, at)
@@ -271,7 +306,14 @@ def _revoke(tx: Transaction, job: Job, at: float) -> Settlement:
     return settlement
 
 
-def _finish_range(job: Job, results: list[ItemResult], seconds: float, lines: list[dict[str, Any]]) -> Outcome:
+def _finish_range(
+    job: Job,
+    results: list[ItemResult],
+    seconds: float,
+    lines: list[dict[str, Any]],
+    *,
+    is_given_back: bool = False,
+) -> Outcome:
     claim = job.claim
     unit = Unit(claim.unit.run_pk, claim.unit.ordinal)
     success = sum(r.status == State.SUCCESS for r in results)
@@ -282,6 +324,9 @@ def _finish_range(job: Job, results: list[ItemResult], seconds: float, lines: li
         if at is None:
             return None
         maps.end_items(tx, unit, results)
+        if is_given_back:
+            first, last = claim.item_from or 0, claim.item_to or 0
+            maps.set_aside(tx, unit, first, last, is_counted=False, delay_seconds=GIVE_BACK_SECONDS)
         for result in results:
             if result.status != State.SUCCESS:
                 units.record_attempt(
@@ -298,78 +343,13 @@ def _finish_range(job: Job, results: list[ItemResult], seconds: float, lines: li
         counters = maps.count(tx, unit, success=success, failure=failed, seconds=seconds, parts_ended=1)
         if counters is None:
             return settlement
-        settlement.progress = _share(counters, success + failed)
-        _follow_up(tx, job, counters, settlement)
+        settlement.progress = share(counters, success + failed)
+        follow_up(tx, job.plan, unit, counters, job.runtime.config.redispatch_seconds, settlement)
         advance(tx, job.plan, job.context, at, job.step.id, settlement)
         return settlement
 
     settlement = job.runtime.database.retrying(work)
     if settlement is None:
-        return Outcome.IGNORE
+        return Outcome.REFUSED
     dispatch.publish(job.runtime, job.plan, unit.run_pk, settlement)
     return Outcome.RETURN
-
-
-def _follow_up(tx: Transaction, job: Job, counters: Counters, settlement: Settlement) -> None:
-    """End the map when its calls are done or too many failed; otherwise dispatch more of it."""
-    step, redispatch = job.step, job.runtime.config.redispatch_seconds
-    unit = Unit(job.claim.unit.run_pk, step.ordinal)
-    assert step.for_each is not None
-    tolerated = step.for_each.tolerate.allows(counters.failure, counters.total)
-    if not counters.is_done and tolerated:
-        _allocate(tx, job.plan, unit, counters, maps.live_slots(tx), redispatch, settlement)
-        return
-    if not counters.is_done and counters.parts_open > 0:
-        # Too many have failed: nothing new starts, and what runs is waited for.
-        maps.allocate(
-            tx, unit, cursor=counters.cursor, parts=counters.parts, parts_open=counters.parts_open, wake_at=None
-        )
-        return
-    status, error = State.SUCCESS, None
-    if not tolerated:
-        status = State.FAILURE
-        failure = engine_failure(
-            "ItemsFailedError", f"{counters.failure} of {counters.total} calls failed, more than 'tolerate' allows"
-        )
-        error = failure.to_json()
-        maps.end_never_started(tx, unit, State.SKIPPED.value)
-    output = json.dumps({"total": counters.total, "success": counters.success, "failure": counters.failure})
-    if maps.end_map(tx, unit, status.value, output, error) is None:
-        return
-    done = counters.success + counters.failure
-    settlement.progress += STEP_PROGRESS - done * STEP_PROGRESS // counters.total if counters.total else STEP_PROGRESS
-    settlement.ended += 1
-    settlement.failed += int(status is State.FAILURE)
-    settlement.transitions.append(Transition(step.ordinal, 0, status.value, json.loads(output)))
-    spread(tx, job.plan, unit.run_pk, step.ordinal, status, redispatch, settlement)
-
-
-def _allocate(
-    tx: Transaction, plan: Plan, unit: Unit, counters: Counters, slots: int, redispatch: float, into: Settlement
-) -> None:
-    """New ranges, as many as the window allows: calls due for another try first, then fresh ones."""
-    step = plan.steps[unit.ordinal]
-    assert step.for_each is not None
-    ended = counters.success + counters.failure
-    pace = Pace(slots, step.for_each.max_parallel, counters.seconds / ended if ended else None)
-    cursor, part, open_parts = counters.cursor, counters.parts, counters.parts_open
-    ranges: list[tuple[Unit, int, int]] = []
-    for index in maps.take_waiting(tx, unit, pace.window - open_parts):
-        part, open_parts = part + 1, open_parts + 1
-        ranges.append((Unit(unit.run_pk, unit.ordinal, part), index, index + 1))
-    while open_parts < pace.window and cursor < counters.total:
-        size = range_size(pace, counters.total - cursor)
-        part, open_parts = part + 1, open_parts + 1
-        ranges.append((Unit(unit.run_pk, unit.ordinal, part), cursor, cursor + size))
-        cursor += size
-    maps.add_ranges(
-        tx, ranges, step_id=step.id, queue=step.queue, generation=counters.generation, redispatch_seconds=redispatch
-    )
-    maps.allocate(tx, unit, cursor=cursor, parts=part, parts_open=open_parts, wake_at=maps.next_waiting(tx, unit))
-    into.ranges.extend(new for new, _, _ in ranges)
-
-
-def _share(counters: Counters, added: int) -> int:
-    """What `added` calls, the last ones counted in, add to the run's progress."""
-    done = counters.success + counters.failure
-    return done * STEP_PROGRESS // counters.total - (done - added) * STEP_PROGRESS // counters.total

@@ -23,6 +23,9 @@ class Outcome(StrEnum):
     IGNORE = "ignore"
     """The canvas stops here: someone else carries the step on."""
 
+    REFUSED = "refused"
+    """The same, and nothing was changed: the claim no longer held."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -38,9 +41,9 @@ class Failure:
     traceback: str = ""
 
     def to_json(self) -> str:
-        """As the database keeps it. NUL and lone surrogates are replaced: PostgreSQL takes neither."""
+        """As the database keeps it."""
         value: dict[str, Any] = {"type": self.type, "message": self.message, "traceback": self.traceback}
-        return json.dumps(value).replace("\\u0000", "\\ufffd")
+        return json.dumps(value)
 
     @property
     def is_cancellation(self) -> bool:
@@ -56,7 +59,7 @@ def failure_of(error: BaseException) -> Failure:
     if len(text) > _TRACEBACK_LIMIT:
         half = _TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[-half:]}"
-    return Failure(names[0], _safe(str(error))[:_MESSAGE_LIMIT], names, _safe(text))
+    return Failure(names[0], safe_text(str(error))[:_MESSAGE_LIMIT], names, safe_text(text))
 
 
 def engine_failure(name: str, message: str, *, retryable: bool = False) -> Failure:
@@ -64,5 +67,6 @@ def engine_failure(name: str, message: str, *, retryable: bool = False) -> Failu
     return Failure(name, message, (name,) if retryable else (name, "PermanentError"))
 
 
-def _safe(text: str) -> str:
+def safe_text(text: str) -> str:
+    """Without lone surrogates and NUL, which PostgreSQL does not take as text."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")

@@ -10,19 +10,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from celery.canvas import Signature
 
-from workflows.db import maps, upkeep
+from workflows.db import upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import Advance
 from workflows.db.units import Unit, leave_canvas
-from workflows.db.upkeep import DueStep
-from workflows.engine import dispatch, mapping, recovery
+from workflows.db.upkeep import DueRun, DueStep
+from workflows.engine import dispatch, recovery, windows
 from workflows.engine.broker import Broker
-from workflows.engine.canvas import execute_signature, publish_steps, step_signature
+from workflows.engine.canvas import RUN_QUEUE, execute_signature, publish_steps, step_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement, end_run
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
@@ -35,7 +36,7 @@ LEADER_LEASE_SECONDS = 6.0
 TICK_SECONDS = 1.0
 SHORTEST_TICK_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 600.0
-SILENT_SECONDS = 15.0
+SET_ASIDE_SECONDS = 60.0
 
 
 class Reconciler(threading.Thread):
@@ -46,9 +47,13 @@ class Reconciler(threading.Thread):
         self._runtime = runtime
         self._broker = broker
         self._ended = threading.Event()
-        self._expire_from = 0.0
         self._lead_until = 0.0
         self._marker: str | None = None
+        self._set_aside: dict[int, float] = {}
+
+    def leave(self) -> None:
+        """The worker is being stopped: let another one lead."""
+        self._ended.set()
 
     def stop(self) -> None:
         """End the thread and give up the lead."""
@@ -59,11 +64,8 @@ class Reconciler(threading.Thread):
         while not self._ended.is_set():
             wait = TICK_SECONDS
             try:
-                with self._runtime.fork_lock:
-                    wait = self.tick()
-            except DatabaseUnavailableError as error:
-                # Nobody could renew a lease while the database was away: give the living one lease to do so.
-                self._expire_from = time.monotonic() + self._runtime.config.lease_seconds
+                wait = self.tick()
+            except (DatabaseUnavailableError, BrokerUnavailableError) as error:
                 _log.warning("the reconciler waits: %s", error)
             except Exception:  # noqa: BLE001 - the last backstop must not end
                 _log.warning("the reconciler goes on after an error", exc_info=True)
@@ -72,6 +74,7 @@ class Reconciler(threading.Thread):
             self._do(lambda tx: upkeep.resign(tx, LEADER, self._runtime.node))
         except DatabaseUnavailableError:
             _log.info("the lead is not given up, it will run out")
+        self._broker.close()
 
     def tick(self) -> float:
         """One round, if this worker leads. Seconds to sleep until the next."""
@@ -79,18 +82,15 @@ class Reconciler(threading.Thread):
             return TICK_SECONDS
         self._watch_for_flush()
         self._watch_for_gone_workers()
-        if time.monotonic() >= self._expire_from:
-            for unit in self._do(upkeep.expired):
-                recovery.take_back_expired(self._runtime, unit)
+        self._take_back_expired()
         for unit in self._do(upkeep.due_maps):
-            self._top_up(unit)
-        for run_pk, steps_failed in self._do(upkeep.unended_runs):
-            self._end_run(run_pk, steps_failed)
-        for run_pk in self._do(upkeep.due_runs):
-            self._send_run(run_pk)
+            self._alone(unit.run_pk, partial(self._top_up, unit))
+        for run_pk, failed in self._do(upkeep.unended_runs):
+            self._alone(run_pk, partial(self._end_run, run_pk, failed))
+        self._send_runs(self._do(upkeep.due_runs))
         self._send_steps(self._do(upkeep.due_steps))
         next_due = self._do(upkeep.seconds_to_next_due)
-        if next_due is None:
+        if next_due is None or self._set_aside:
             return TICK_SECONDS
         return min(TICK_SECONDS, max(SHORTEST_TICK_SECONDS, next_due))
 
@@ -105,23 +105,47 @@ class Reconciler(threading.Thread):
         self._lead_until = 0.0
         return False
 
+    def _alone(self, run_pk: int, act: Callable[[], object]) -> None:
+        """Do something for one run; whatever is wrong with it stays with it, and it is left alone for a minute."""
+        now = time.monotonic()
+        if self._set_aside.get(run_pk, 0.0) > now:
+            return
+        self._set_aside.pop(run_pk, None)
+        try:
+            act()
+        except (DatabaseUnavailableError, BrokerUnavailableError):
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, it must not hold up the other runs
+            self._set_aside[run_pk] = now + SET_ASIDE_SECONDS
+            _log.exception("run %s is set aside by the reconciler for %.0f s", run_pk, SET_ASIDE_SECONDS)
+
     def _watch_for_flush(self) -> None:
         try:
             if self._marker is None:
-                self._marker, is_first = self._runtime.database.retrying(upkeep.broker_marker)
+                self._marker, is_first = self._runtime.database.guarded(upkeep.broker_marker)
                 if is_first:
                     self._broker.remember(self._marker)
             if self._broker.has_forgotten(self._marker):
                 _log.warning("the broker has lost its memory: everything that is ready is sent again")
-                self._runtime.database.retrying(upkeep.make_all_due)
+                self._runtime.database.guarded(upkeep.make_all_due)
                 self._broker.remember(self._marker)
         except BrokerUnavailableError as error:
             _log.warning("%s", error)
 
     def _watch_for_gone_workers(self) -> None:
-        gone = self._do(lambda tx: upkeep.forget_gone(tx, SILENT_SECONDS))
+        # Later than leases end: a worker that had said it was leaving is known until its steps have been taken back.
+        silent = max(15.0, self._runtime.config.lease_seconds + 5.0)
+        gone = self._do(lambda tx: upkeep.forget_gone(tx, silent))
         if gone:
             self._do(lambda tx: upkeep.make_oldest_due(tx, 2 * gone))
+
+    def _take_back_expired(self) -> None:
+        """Only while this worker's own heartbeat is steady: after an outage everybody gets the time to renew first."""
+        runtime = self._runtime
+        if not self._do(lambda tx: upkeep.is_steady(tx, runtime.node, runtime.steady_gap_seconds)):
+            return
+        for unit in self._do(upkeep.expired):
+            self._alone(unit.run_pk, partial(recovery.take_back_expired, runtime, unit))
 
     def _top_up(self, unit: Unit) -> None:
         context = self._runtime.context(unit.run_pk)
@@ -130,12 +154,11 @@ class Reconciler(threading.Thread):
         plan = self._runtime.plan(context.version_id)
 
         def work(tx: Transaction) -> Settlement:
-            settlement = Settlement()
-            mapping.top_up(tx, plan, unit, maps.live_slots(tx), self._runtime.config.redispatch_seconds, settlement)
+            settlement = windows.top_up(tx, plan, context, unit, self._runtime.config.redispatch_seconds)
             upkeep.count_redispatches(tx, unit.run_pk, len(settlement.ranges))
             return settlement
 
-        dispatch.publish(self._runtime, plan, unit.run_pk, self._runtime.database.retrying(work))
+        dispatch.publish(self._runtime, plan, unit.run_pk, self._runtime.database.guarded(work))
 
     def _end_run(self, run_pk: int, steps_failed: int) -> None:
         """The worker that ended the last step died before it ended the run."""
@@ -145,13 +168,22 @@ class Reconciler(threading.Thread):
             return
         plan = self._runtime.plan(context.version_id)
         counters = Advance(0, steps_failed, context.cancel_requested)
-        self._runtime.database.retrying(lambda tx: end_run(tx, plan, context, counters))
+        self._runtime.database.guarded(lambda tx: end_run(tx, plan, context, counters))
 
-    def _send_run(self, run_pk: int) -> None:
-        if self._do(lambda tx: upkeep.push_run(tx, run_pk, self._runtime.config.redispatch_seconds)):
-            context = self._runtime.context(run_pk)
-            if context is not None:
-                self._publish([execute_signature(self._runtime.app, run_pk, context.run_id)])
+    def _send_runs(self, due: list[DueRun]) -> None:
+        for run in due:
+            self._alone(run.run_pk, partial(self._send_run, run))
+
+    def _send_run(self, run: DueRun) -> None:
+        context = self._runtime.context(run.run_pk)
+        if context is None:
+            return
+        is_lost = run.wait_seconds <= 0 or self._is_idle(RUN_QUEUE, {}) or self._is_run_overtaken(run)
+        wait = self._next_wait(run.wait_seconds)
+        if not self._do(lambda tx: upkeep.push_run(tx, run.run_pk, wait, is_sent=is_lost)) or not is_lost:
+            return
+        if not self._publish([execute_signature(self._runtime.app, run.run_pk, context.run_id)]):
+            self._do(lambda tx: upkeep.mark_run_unsent(tx, run.run_pk))
 
     def _send_steps(self, due: list[DueStep]) -> None:
         by_run: dict[int, list[DueStep]] = {}
@@ -159,27 +191,22 @@ class Reconciler(threading.Thread):
             by_run.setdefault(step.unit.run_pk, []).append(step)
         idle: dict[str, bool] = {}
         for run_pk, steps in by_run.items():
-            try:
-                self._send_steps_of(run_pk, steps, idle)
-            except (DatabaseUnavailableError, BrokerUnavailableError):
-                raise
-            except Exception:  # noqa: BLE001 - one corrupt run must not hold up the others
-                _log.exception("run %s is set aside by the reconciler for this round", run_pk)
+            self._alone(run_pk, partial(self._send_steps_of, run_pk, steps, idle))
 
     def _send_steps_of(self, run_pk: int, steps: list[DueStep], idle: dict[str, bool]) -> None:
         context = self._runtime.context(run_pk)
         if context is None:
             return
         plan = self._runtime.plan(context.version_id)
-        base = self._runtime.config.redispatch_seconds
-        lost = [step for step in steps if step.wait_seconds <= 0 or self._is_lost(step, idle)]
+        lost = {step for step in steps if step.wait_seconds <= 0 or self._is_lost(step, idle)}
 
         def work(tx: Transaction) -> list[Unit]:
             sent = []
             for step in steps:
+                wait = self._next_wait(step.wait_seconds)
                 if step not in lost:
-                    upkeep.wait_longer(tx, step.unit, min(LONGEST_WAIT_SECONDS, max(base, step.wait_seconds * 2)))
-                elif upkeep.push_step(tx, step.unit, base):
+                    upkeep.wait_longer(tx, step.unit, wait)
+                elif upkeep.push_step(tx, step.unit, wait):
                     sent.append(step.unit)
                     if step.unit.part == 0:
                         leave_canvas(tx, run_pk, plan.steps[step.unit.ordinal].off_canvas)
@@ -187,26 +214,39 @@ class Reconciler(threading.Thread):
                 upkeep.count_redispatches(tx, run_pk, len(sent))
             return sent
 
-        sent = self._runtime.database.retrying(work)
-        self._publish(
-            step_signature(
-                self._runtime.app, run_pk, unit.ordinal, part=unit.part, queue=plan.steps[unit.ordinal].queue
-            )
+        sent = self._runtime.database.guarded(work)
+        app = self._runtime.app
+        signatures = [
+            step_signature(app, run_pk, unit.ordinal, part=unit.part, queue=plan.steps[unit.ordinal].queue)
             for unit in sent
-        )
+        ]
+        if not self._publish(signatures):
+            self._runtime.database.guarded(lambda tx: upkeep.mark_unsent(tx, sent))
+
+    def _next_wait(self, last: float) -> float:
+        return min(LONGEST_WAIT_SECONDS, max(self._runtime.config.redispatch_seconds, 2 * last))
 
     def _is_lost(self, step: DueStep, idle: dict[str, bool]) -> bool:
         """Evidence that no message of this unit is on its way: see the module's first words."""
-        if step.queue not in idle:
-            idle[step.queue] = self._broker.queue_length(step.queue) == 0 and self._do(upkeep.free_slots) > 0
-        return idle[step.queue] or self._do(lambda tx: upkeep.is_overtaken(tx, step))
+        return self._is_idle(step.queue, idle) or self._do(lambda tx: upkeep.is_overtaken(tx, step))
 
-    def _publish(self, signatures: Iterable[Signature]) -> None:
+    def _is_run_overtaken(self, run: DueRun) -> bool:
+        return self._do(lambda tx: upkeep.is_run_overtaken(tx, run))
+
+    def _is_idle(self, queue: str, known: dict[str, bool]) -> bool:
+        """Whether the queue is empty although slots are free: nothing of it is waiting anywhere."""
+        if queue not in known:
+            known[queue] = self._broker.queue_length(queue) == 0 and self._do(upkeep.free_slots) > 0
+        return known[queue]
+
+    def _publish(self, signatures: list[Signature]) -> bool:
         try:
             publish_steps(self._runtime.app, signatures)
         except BrokerUnavailableError as error:
-            _log.warning("%s; tried again when it is due again", error)
+            _log.warning("%s", error)
+            return False
+        return True
 
     def _do(self, work: Callable[[Transaction], T]) -> T:
         """One statement, read or guarded write, with little patience: the next tick comes soon."""
-        return self._runtime.database.retrying(work, autocommit=True, patience_seconds=5.0)
+        return self._runtime.database.guarded(work, autocommit=True)

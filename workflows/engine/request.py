@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
+from celery.worker.state import active_requests
 
 from workflows.db.units import Unit
 from workflows.engine import recovery
@@ -20,10 +22,27 @@ def watch(runtime: Runtime) -> None:
     _watched[:] = [runtime]
 
 
+def in_progress() -> set[tuple[Unit, int]]:
+    """Units whose messages this worker has in progress, with the process ids that run them."""
+    while True:
+        try:
+            requests = list(active_requests)
+            break
+        except RuntimeError:  # the set changed while it was read: the worker's main thread has gone on
+            continue
+    return {(unit_of(request.args), request.worker_pid) for request in requests if isinstance(request, StepRequest)}
+
+
+def unit_of(args: Sequence[int]) -> Unit:
+    """The unit that a message's arguments name."""
+    run_pk, ordinal, *rest = args
+    return Unit(run_pk, ordinal, rest[0] if rest else 0)
+
+
 class StepRequest(Request):
     """Request of `celeriac.step`: gives the step of a dead child back at once, not only when its lease ends."""
 
-    worker_pid: int | None = None
+    worker_pid: int = 0
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """See `celery.worker.request.Request.on_failure`."""
@@ -31,8 +50,5 @@ class StepRequest(Request):
         error = getattr(error, "exc", error)
         died = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         if died and _watched and self.worker_pid:
-            run_pk, ordinal, *rest = self.args
-            recovery.take_back_from_dead(
-                _watched[0], Unit(run_pk, ordinal, rest[0] if rest else 0), self.worker_pid, f"worker lost: {error}"
-            )
+            recovery.take_back_from_dead(_watched[0], unit_of(self.args), self.worker_pid, f"worker lost: {error}")
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -40,7 +40,11 @@ class Lru(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """The value, None when it is not kept."""
-        return self._values.get(key)
+        value = self._values.get(key)
+        if value is not None:
+            with suppress(KeyError):
+                self._values.move_to_end(key)
+        return value
 
     def drop(self, key: K) -> None:
         """Keep it no more."""
@@ -50,10 +54,8 @@ class Lru(Generic[K, V]):
         """Keep a value, and give it back."""
         self._values[key] = value
         while len(self._values) > self._size:
-            try:
+            with suppress(KeyError):
                 self._values.popitem(last=False)
-            except KeyError:
-                break
         return value
 
 
@@ -64,14 +66,18 @@ def make_node_id() -> str:
 
 @dataclass
 class Runtime:
-    """Everything the engine's functions need, passed to them as their first argument."""
+    """Everything the engine's functions need, passed to them as their first argument.
+
+    Attributes:
+        is_leaving: This worker is being stopped; what dies with it is not to blame.
+    """
 
     config: Config
     database: Database
     app: Celery
     steps: StepRegistry
     node: str = field(default_factory=make_node_id)
-    fork_lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    is_leaving: bool = False
     _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
     _contexts: Lru[int, RunContext] = field(default_factory=lambda: Lru(512), repr=False)
 
@@ -80,21 +86,29 @@ class Runtime:
         """This process as the owner of a claim."""
         return Worker(self.node, os.getpid())
 
-    def plan(self, version_id: int) -> Plan:
+    @property
+    def steady_gap_seconds(self) -> float:
+        """A silence of a worker that is longer means that the database was away, or the machine asleep."""
+        return self.config.lease_seconds / 2
+
+    def plan(self, version_id: int, *, patience_seconds: float = 60.0) -> Plan:
         """The plan of a version."""
         known = self._plans.get(version_id)
         if known is not None:
             return known
-        return self._plans.put(
-            version_id, self.database.retrying(lambda tx: runs.load_plan(tx, version_id), autocommit=True)
+        found = self.database.retrying(
+            lambda tx: runs.load_plan(tx, version_id), autocommit=True, patience_seconds=patience_seconds
         )
+        return self._plans.put(version_id, found)
 
-    def context(self, run_pk: int) -> RunContext | None:
+    def context(self, run_pk: int, *, patience_seconds: float = 60.0) -> RunContext | None:
         """Identity and params of a run; its flags may be stale. None when the run was deleted."""
         known = self._contexts.get(run_pk)
         if known is not None:
             return known
-        found = self.database.retrying(lambda tx: runs.load_context(tx, run_pk), autocommit=True)
+        found = self.database.retrying(
+            lambda tx: runs.load_context(tx, run_pk), autocommit=True, patience_seconds=patience_seconds
+        )
         return None if found is None else self._contexts.put(run_pk, found)
 
     def forget(self, run_pk: int) -> None:

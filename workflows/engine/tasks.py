@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 
+from workflows.db import upkeep
 from workflows.db.units import Unit
 from workflows.engine import launch, request
 from workflows.engine.broker import Broker
@@ -39,7 +41,7 @@ def install(app: Celery, runtime: Runtime) -> None:
     def run_step(self: Task[Any, Any], run_pk: int, ordinal: int, part: int = 0) -> None:
         """Run one unit of work. Returns nothing: outputs live in SQL."""
         redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-        if execute_unit(runtime, Unit(run_pk, ordinal, part), is_redelivered=redelivered) is Outcome.IGNORE:
+        if execute_unit(runtime, Unit(run_pk, ordinal, part), is_redelivered=redelivered) is not Outcome.RETURN:
             raise Ignore
 
     @app.task(
@@ -58,23 +60,20 @@ def install(app: Celery, runtime: Runtime) -> None:
 
 
 def _attend_workers(app: Celery, runtime: Runtime) -> None:
-    # Forking while another thread holds a lock of the database library would hand the child a lock that nobody frees.
-    os.register_at_fork(
-        before=runtime.fork_lock.acquire,
-        after_in_parent=runtime.fork_lock.release,
-        after_in_child=runtime.fork_lock.release,
-    )
     threads: list[LeaseKeeper | Reconciler] = []
 
     @worker_ready.connect(weak=False)
     def begin(sender: Any, **_: Any) -> None:
         if sender.app is not app:
             return
+        if not upkeep.has_tables(runtime.database):
+            _log.critical("the database has no tables yet, or those of another version: run `celeriac db upgrade`")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         slots = int(getattr(sender.pool, "num_processes", None) or getattr(sender.pool, "limit", None) or 1)
         queues = tuple(app.amqp.queues.consume_from)
         request.watch(runtime)
-        keeper = LeaseKeeper(runtime, slots, queues, end_over_time)
-        keeper.beat()
+        keeper = LeaseKeeper(runtime, slots, queues, request.in_progress, end_over_time)
         threads.extend([keeper, Reconciler(runtime, Broker(app))])
         for thread in threads:
             thread.start()
@@ -83,8 +82,7 @@ def _attend_workers(app: Celery, runtime: Runtime) -> None:
     def wind_down(**_: Any) -> None:
         # Steps that still run keep their leases: the keeper goes on until the worker is gone.
         for thread in threads:
-            if isinstance(thread, Reconciler):
-                thread.stop()
+            thread.leave()
 
     @worker_shutdown.connect(weak=False)
     def end(**_: Any) -> None:

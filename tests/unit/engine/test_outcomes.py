@@ -31,7 +31,9 @@ def test_text_that_no_database_takes_is_made_safe() -> None:
     kept = json.loads(failure.to_json())
     assert "\x00" not in kept["message"]
     kept["message"].encode("utf-8")
-    assert json.loads(to_json("x", {"text": "a\x00b"})) == {"text": "a\ufffdb"}
+    output = to_json("x", {"text": "a\x00b\ud800c \\u0000"})
+    assert output.isascii()
+    assert json.loads(output) == {"text": "a\x00b\ud800c \\u0000"}
 
 
 def test_a_long_traceback_keeps_both_ends() -> None:

@@ -83,7 +83,9 @@ def upgrade() -> None:
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("queues", sa.Text(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=False),
+        sa.Column("steady_since", sa.Double(), nullable=False),
         sa.Column("seen_at", sa.Double(), nullable=False),
+        sa.Column("is_leaving", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("node", name="pk_workers"),
     )
     op.create_table(
@@ -209,6 +211,7 @@ def upgrade() -> None:
         sa.Column("deadline_at", sa.Double(), nullable=True),
         sa.Column("not_before", sa.Double(), nullable=True),
         sa.Column("ready_at", sa.Double(), nullable=True),
+        sa.Column("dispatched_at", sa.Double(), nullable=True),
         sa.Column("next_dispatch_at", sa.Double(), nullable=True),
         sa.Column("dispatch_wait_seconds", sa.Double(), server_default=sa.text("10"), nullable=False),
         sa.Column("parked_since", sa.Double(), nullable=True),
