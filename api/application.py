@@ -25,6 +25,9 @@ THREADS = 24
 """Requests at work at the same time; each of these threads keeps a connection to the database."""
 
 
+ROUTERS = (cronjobs.router, workflows.router, events.router, runs.router, research.router, probes.router)
+
+
 def create_app(config: Config | None = None) -> FastAPI:
     """The API of an installation. Nothing is connected, loaded or read before the server starts it."""
     settings = config or Config.from_env()
@@ -56,17 +59,9 @@ def create_app(config: Config | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         strict_content_type=False,
-        max_body_size=MOST_BYTES,
     )
-    install_problems(app)
-    for router in (
-        cronjobs.router,
-        workflows.router,
-        events.router,
-        runs.router,
-        research.router,
-        probes.router,
-    ):
+    install_problems(app, [route for router in ROUTERS for route in router.routes])
+    for router in ROUTERS:
         app.include_router(router)
     install_document(app)
     app.add_middleware(Guard, rules=Rules.of(settings), most_bytes=MOST_BYTES)

@@ -24,9 +24,8 @@ JSON_OBJECT_BODY: dict[str, Any] = {
 }
 """For the OpenAPI document: an object, or nothing."""
 
-YAML_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/yaml": {"schema": {"type": "string"}}}}
-}
+YAML_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/yaml": {"schema": {}}}}}
+"""A definition; whether it is one is what the endpoint tells."""
 
 
 async def _body(request: Request) -> bytes:

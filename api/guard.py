@@ -52,7 +52,7 @@ class Guard:
     """ASGI middleware: refuses what the rules do not let in, and adds headers to what is answered.
 
     Args:
-        most_bytes: A body that says that it is larger is refused before it is read.
+        most_bytes: A larger body is refused; before it is read when it says so.
     """
 
     def __init__(self, app: ASGIApp, rules: Rules, most_bytes: int) -> None:
@@ -81,7 +81,21 @@ class Guard:
         if refusal is not None:
             await problem_of(refusal)(scope, receive, answer)
             return
-        await self._app(scope, receive, answer)
+        await self._app(scope, self._counted(receive), answer)
+
+    def _counted(self, receive: Receive) -> Receive:
+        """The request's messages; an error that its reader raises when they bring more than may be read."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most_bytes:
+                raise TooLargeError(f"the body has more than {self._most_bytes} bytes")
+            return message
+
+        return counted
 
 
 def refusal_of(scope: Scope, rules: Rules, most_bytes: int) -> CeleriacError | None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from pipeline.embedding import ModelUnavailableError
 from workflows.db.database import is_passing
@@ -138,8 +139,8 @@ def problem_of(error: CeleriacError) -> Response:
     return problem(kind_of(error), detail, error.hint, errors)
 
 
-def install_problems(app: FastAPI) -> None:
-    """Let every error of `app` be answered by a problem document."""
+def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Let every error of `app` be answered by a problem document; `routes` are all that it has."""
 
     @app.exception_handler(CeleriacError)
     async def domain(_request: Request, error: CeleriacError) -> Response:
@@ -154,10 +155,14 @@ def install_problems(app: FastAPI) -> None:
         return problem(Kind(422, "request"), "the request is not valid", errors=errors)
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.NO_CONTENT:
             return Response(status_code=error.status_code)
-        return problem(Kind(error.status_code, _slug(error.status_code)), error.detail, headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # By itself it names the methods of the first route with this path only.
+            headers["Allow"] = ", ".join(sorted(_methods(routes, request.url.path)))
+        return problem(Kind(error.status_code, _slug(error.status_code)), error.detail, headers=headers)
 
     @app.exception_handler(sqlite3.Error)
     @app.exception_handler(psycopg.Error)
@@ -199,6 +204,15 @@ def _database_problem(error: BaseException) -> Response:
         return problem(Kind(500, "internal"), "something went wrong here; the server's log has the details")
     _log.warning("the database is away: %s", text)
     return problem(Kind(503, "database-unavailable"), "the database does not answer", "try again in a moment")
+
+
+def _methods(routes: Sequence[BaseRoute], path: str) -> set[str]:
+    """The methods of all routes with this path."""
+    found: set[str] = set()
+    for route in routes:
+        if isinstance(route, Route) and route.path_regex.match(path):
+            found |= route.methods or set()
+    return found
 
 
 def _slug(status: int) -> str:

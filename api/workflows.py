@@ -1,4 +1,4 @@
-"""`/api/v1/workflows`: definitions, what is wrong with them, what they compile to, how they look."""
+"""`/api/v1/workflows`; `/api/v1/validate`, `plan` and `graph` for a definition that is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.bodies import YAML_BODY, RawBody
 from api.documents import problems
-from api.problems import ProblemPart
+from api.problems import ProblemPart, RequestError
 from api.services import Served
 from workflows.catalogue import Entry, read_entry
 from workflows.compile.explain import explain
@@ -21,7 +21,7 @@ from workflows.model.spec import ParamSpec
 from workflows.render import render
 from workflows.steps.registry import schemas
 
-router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"])
+router = APIRouter(prefix="/api/v1", tags=["workflows"])
 
 Format = Literal["mermaid", "dot", "json"]
 Layer = Literal["dag", "canvas"]
@@ -94,7 +94,7 @@ class Validated(BaseModel):
     diagnostics: list[ProblemPart]
 
 
-@router.get("")
+@router.get("/workflows")
 def list_workflows(served: Served) -> Workflows:
     """All definitions of this installation, those with errors included."""
     return Workflows(workflows=[WorkflowSummary(**_summary(entry)) for entry in served.catalogue.all()])
@@ -123,7 +123,7 @@ def graph_text(
     return graph_answer(_entry_of(body, served).compiled()[1], text_format, layer)
 
 
-@router.get("/{workflow_id}", responses=problems(404))
+@router.get("/workflows/{workflow_id}", responses=problems(404))
 def get_workflow(workflow_id: str, served: Served) -> WorkflowDetail:
     """One definition with its params, steps and text."""
     entry = served.catalogue.get(workflow_id)
@@ -148,19 +148,19 @@ def get_workflow(workflow_id: str, served: Served) -> WorkflowDetail:
     )
 
 
-@router.get("/{workflow_id}/validate", responses=problems(404))
+@router.get("/workflows/{workflow_id}/validate", responses=problems(404))
 def validate(workflow_id: str, served: Served) -> Validated:
     """What is wrong with a definition of this installation."""
     return _validated(served.catalogue.get(workflow_id))
 
 
-@router.get("/{workflow_id}/plan", responses=problems(404))
+@router.get("/workflows/{workflow_id}/plan", responses=problems(404))
 def plan(workflow_id: str, served: Served) -> dict[str, Any]:
     """The dry run: the exact canvas, the gates, every kind of message with its size, the critical path."""
     return _plan(served, served.catalogue.get(workflow_id).compiled()[1])
 
 
-@router.get("/{workflow_id}/graph", response_class=Response, responses={**GRAPH_ANSWER, **problems(404)})
+@router.get("/workflows/{workflow_id}/graph", response_class=Response, responses={**GRAPH_ANSWER, **problems(404)})
 def graph(
     workflow_id: str,
     served: Served,
@@ -194,6 +194,8 @@ def params_schema(specs: tuple[ParamSpec, ...]) -> dict[str, Any]:
 
 
 def _entry_of(body: bytes, served: Served) -> Entry:
+    if not body.strip():
+        raise RequestError("the body is empty", "send a definition, YAML")
     return read_entry(body, Path("body.yaml"), "", schemas(served.runtime.steps))
 
 

@@ -1,0 +1,146 @@
+"""/api/v1 without workers: definitions, answers to wrong requests, the OpenAPI document."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.api import DEFINITIONS, Served, served, write_definitions
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory: pytest.TempPathFactory, _valkey: str) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("v1")
+    env = {
+        "DATABASE_URL": f"sqlite:///{folder / 'v1.db'}",
+        "CELERY_BROKER_URL": _valkey,
+        "CELERIAC_HOME": str(folder / "home"),
+        "CELERIAC_STEP_MODULES": "tests.support.ledger_steps",
+        "CELERIAC_DEFINITIONS": str(write_definitions(folder / "definitions")),
+    }
+    with served(env) as answering:
+        yield answering
+
+
+def _get(api: Served, path: str, **query: Any) -> Any:
+    answer = api.http.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_workflows_are_listed_those_with_errors_included(contract: Served) -> None:
+    listed = {entry["id"]: entry for entry in _get(contract, "/api/v1/workflows")["workflows"]}
+    assert set(listed) == {*DEFINITIONS, "literature-review"}
+    assert (listed["pair"]["steps"], listed["pair"]["errors"]) == (2, 0)
+    assert listed["broken"]["errors"] > 0
+    assert listed["broken"]["fingerprint"] is None
+
+
+def test_a_workflow_tells_its_params_as_a_json_schema(contract: Served) -> None:
+    pair = _get(contract, "/api/v1/workflows/pair")
+    assert pair["params"] == {
+        "type": "object",
+        "properties": {
+            "ms": {"type": "integer", "minimum": 0, "default": 0},
+            "force_reprocess": {"type": "boolean", "default": False},
+        },
+        "required": [],
+        "additionalProperties": False,
+    }
+    assert [step["needs"] for step in pair["steps_detail"]] == [[], ["a"]]
+    assert pair["source"] == DEFINITIONS["pair"]
+
+
+def test_plan_and_graph_of_a_workflow_and_of_a_text_are_the_same(contract: Served) -> None:
+    plan = _get(contract, "/api/v1/workflows/pair/plan")
+    assert plan["messages"]["largest_bytes"] < 8192
+    text = contract.http.post("/api/v1/plan", content=DEFINITIONS["pair"]).json()
+    assert (text["canvas"], text["fingerprint"]) == (plan["canvas"], plan["fingerprint"])
+    for name in ("mermaid", "dot", "json"):
+        mine = contract.http.get("/api/v1/workflows/pair/graph", params={"format": name, "layer": "canvas"})
+        other = contract.http.post(f"/api/v1/graph?format={name}&layer=canvas", content=DEFINITIONS["pair"])
+        assert mine.status_code == other.status_code == 200
+        assert mine.text == other.text
+
+
+def test_findings_of_a_text_have_places(contract: Served) -> None:
+    found = contract.http.post("/api/v1/validate", content=DEFINITIONS["broken"]).json()
+    assert found["ok"] is False
+    assert {(part["line"] > 0, part["code"][:3]) for part in found["diagnostics"]} == {(True, "CEL")}
+    pair = _get(contract, "/api/v1/workflows/pair/validate")
+    assert (pair["ok"], [part["severity"] for part in pair["diagnostics"]]) == (True, ["warning"])
+    assert contract.http.post("/api/v1/plan", content=DEFINITIONS["broken"]).status_code == 422
+    assert contract.http.post("/api/v1/validate").status_code == 422
+
+
+def test_the_graph_of_a_run_shows_its_states(contract: Served) -> None:
+    run_id = contract.http.post("/api/v1/runs", json={"workflow": "pair"}).json()["run_id"]
+    nodes = _get(contract, f"/api/v1/runs/{run_id}/graph")["nodes"]
+    assert [(node["id"], node["state"]) for node in nodes] == [("a", "PENDING"), ("b", "PENDING")]
+
+
+def test_what_does_not_exist_is_not_found_everywhere(contract: Served) -> None:
+    run_id = contract.http.post("/api/v1/runs", json={"workflow": "pair"}).json()["run_id"]
+    for path in (
+        *(f"/api/v1/runs/{uuid.uuid4()}{end}" for end in ("", "/steps", "/attempts", "/logs", "/graph", "/events")),
+        *(f"/api/v1/runs/{run_id}{end}" for end in ("/steps/z", "/steps/z/items", "/attempts?step=z", "/logs?step=z")),
+        "/api/v1/workflows/nope",
+        "/api/v1/nope",
+    ):
+        answer = contract.http.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "status=NOPE", "cursor=x", "cursor=-1", "workflow=%00", "workflow=a%20b"]
+)
+def test_wrong_queries_are_refused(contract: Served, query: str) -> None:
+    answer = contract.http.get(f"/api/v1/runs?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"].startswith("/query/")
+
+
+def test_other_methods_are_refused_with_those_that_there_are(contract: Served) -> None:
+    answer = contract.http.put("/api/v1/runs")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
+def test_a_body_that_is_too_large_is_refused_with_and_without_its_length(contract: Served) -> None:
+    large = b"#" * 1_300_000
+    assert contract.http.post("/api/v1/validate", content=large).json()["status"] == 413
+    assert contract.http.post("/api/v1/validate", content=iter([large])).json()["status"] == 413
+
+
+def test_foreign_pages_and_names_are_turned_away_and_every_answer_has_its_headers(contract: Served) -> None:
+    assert contract.http.get("/livez", headers={"Host": "rebound.example"}).status_code == 403
+    assert (
+        contract.http.post(
+            "/api/cronjobs/pair/trigger", content="{}", headers={"Origin": "http://evil.example"}
+        ).status_code
+        == 403
+    )
+    for path in ("/livez", "/api/v1/nope", "/openapi.json"):
+        headers = contract.http.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
+def test_the_openapi_document_names_problems_for_every_operation(contract: Served) -> None:
+    document = _get(contract, "/openapi.json")
+    assert "Problem" in document["components"]["schemas"]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status in ("403", "422", "500", "503"):
+                assert status in operation["responses"]
+
+
+def test_an_empty_search_index_is_not_found_and_the_schema_is_served(contract: Served) -> None:
+    answer = contract.http.get("/api/v1/search", params={"q": "anything"})
+    assert answer.status_code == 404
+    assert "stored" in answer.json()["detail"]
+    assert _get(contract, "/api/v1/schema")["type"] == "object"
+    assert _get(contract, "/readyz") == {"status": "ready"}
