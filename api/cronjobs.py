@@ -82,7 +82,7 @@ class TaskProgress(TaskStatus):
     Attributes:
         database: What is stored; it is the truth.
         steps: In topological order.
-        celery_state: State of the task in Celery's result backend; null when that does not answer.
+        celery_state: State of the task as Celery has it; null when its result backend does not answer.
         dispatches: Messages of steps by who sent them.
     """
 

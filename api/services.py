@@ -18,6 +18,7 @@ from workflows.engine import launch
 from workflows.engine.launch import Submitted
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, NotFoundError
+from workflows.model.states import State
 from workflows.settings import Config
 from workflows.steps.registry import load_steps, schemas
 
@@ -100,15 +101,19 @@ class Services:
         return accepted
 
     def celery_state(self, run: RunView) -> str | None:
-        """State of the run's task in Celery's result backend; None when that is away."""
+        """State of the run's task as Celery's result backend has it, else the run's own; None when it is away.
+
+        To Celery PENDING means that it knows nothing of a task: what a run's message gives is not kept there.
+        """
         if time.monotonic() < self._broker_rests_until:
             return None
         try:
-            return str(self.runtime.app.AsyncResult(run.run_id).state)
+            state = str(self.runtime.app.AsyncResult(run.run_id).state)
         except Exception as error:  # noqa: BLE001 - each backend has errors of its own, and none matters here
             _log.warning("the result backend does not answer: %s", error)
             self._broker_rests_until = time.monotonic() + BROKER_PAUSE_SECONDS
             return None
+        return run.status if state == State.PENDING else state
 
     def close(self) -> None:
         """Give connections back."""

@@ -77,6 +77,7 @@ def test_the_polling_flow_of_the_first_systems_page(live: Live) -> None:
     progress = http.get(f"/api/cronjobs/tasks/{task_id}/progress").json()
     assert {step["status"] for step in progress["steps"]} == {"SUCCESS"}
     assert progress["dispatches"]["reconciler"] == 0
+    assert progress["celery_state"] == "SUCCESS"
 
 
 def test_a_trigger_that_waits_answers_with_the_outputs(live: Live) -> None:
