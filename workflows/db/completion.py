@@ -38,7 +38,8 @@ _COMPLETE = Statement("""
             dispatched_at = CASE WHEN s.pending = 1 THEN {now} ELSE s.dispatched_at END,
             next_dispatch_at = CASE WHEN s.pending = 1 THEN {now} + :redispatch ELSE s.next_dispatch_at END
         FROM locked
-        WHERE s.run_pk = :run AND s.part = 0 AND s.ordinal = locked.ordinal AND s.status = 'PENDING' AND s.pending > 0
+        WHERE s.run_pk = :run AND s.part = 0 AND s.ordinal IN :successors[] AND s.ordinal = locked.ordinal
+            AND s.status = 'PENDING' AND s.pending > 0
         RETURNING s.ordinal, s.pending, s.arrives_by
     ), summed AS (
         SELECT count(*) AS number, json_agg(json_build_array(ordinal, pending, arrives_by)) AS successors FROM counted

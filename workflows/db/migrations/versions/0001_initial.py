@@ -137,20 +137,20 @@ def upgrade() -> None:
     )
     op.create_index("ix_job_runs_created_at", "job_runs", ["created_at"], unique=False)
     op.create_index(
+        "ix_job_runs_in_progress",
+        "job_runs",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("status = 'PROGRESS'"),
+        postgresql_where=sa.text("status = 'PROGRESS'"),
+    )
+    op.create_index(
         "ix_job_runs_undispatched",
         "job_runs",
         ["next_dispatch_at"],
         unique=False,
         sqlite_where=sa.text("status = 'PENDING'"),
         postgresql_where=sa.text("status = 'PENDING'"),
-    )
-    op.create_index(
-        "ix_job_runs_unended",
-        "job_runs",
-        ["id"],
-        unique=False,
-        sqlite_where=sa.text("status = 'PROGRESS' AND steps_open = 0"),
-        postgresql_where=sa.text("status = 'PROGRESS' AND steps_open = 0"),
     )
     op.create_table(
         "plan_steps",
