@@ -19,7 +19,7 @@ MOST_BYTES = 1_200_000
 JSON_OBJECT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": False,
-        "content": {"application/json": {"schema": {"type": "object", "additionalProperties": True}}},
+        "content": {"application/json": {"schema": {"type": ["object", "null"], "additionalProperties": True}}},
     }
 }
 """For the OpenAPI document: an object, or nothing."""

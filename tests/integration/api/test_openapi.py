@@ -1,0 +1,41 @@
+"""The API against its own OpenAPI document: whatever fits it is answered as it says, and nothing is a server error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.api import Served
+
+# Without a worker the health check is 503, as it should be; a stream of events does not end by itself.
+LEFT_OUT = "health-check$|events$"
+
+CONFIG = """
+[parameters]
+"path.workflow_id" = "pair"
+"path.run_id" = "{run_id}"
+"path.task_id" = "{run_id}"
+"path.step_id" = "a"
+"query.wait" = 0
+
+[warnings]
+enabled = false
+
+# Whether a text is a definition, and an object the params of this workflow, is more than a schema of the API can say.
+[[operations]]
+include-path-regex = "^/api/v1/(plan|graph|runs)$|/trigger$"
+include-method = "POST"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 409, 422]
+"""
+
+
+def test_every_answer_is_one_that_the_openapi_document_tells(api: Served, tmp_path: Path) -> None:
+    run_id = api.http.post("/api/v1/runs", json={"workflow": "pair"}).json()["run_id"]
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG.format(run_id=run_id))
+    line = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{api.url}/openapi.json"]
+    line += ["--max-examples", "10", "--exclude-path-regex", LEFT_OUT, "--generation-deterministic", "--no-color"]
+    line += ["--request-timeout", "10"]
+    found = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=80, check=False)
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr
