@@ -43,7 +43,14 @@ T = TypeVar("T")
 
 _BUSY_TIMEOUT_SECONDS = 20.0
 _NAMED = re.compile(r"(?<![:\w]):(\w+)(\[\])?")
-_RETRIED_STATES = frozenset({"40001", "40P01", "55P03"})
+_RETRIED_STATES = frozenset(
+    {
+        "40001",  # serialization failure
+        "40P01",  # deadlock
+        "55P03",  # lock timeout
+        "25P03",  # cut off because it was idle in a transaction; psycopg calls this an internal error
+    }
+)
 
 _LOCK_TIMEOUT_MILLISECONDS = 4_000
 _POSTGRES_OPTIONS: dict[str, Any] = {

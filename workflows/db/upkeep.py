@@ -29,7 +29,7 @@ _STEADY = Statement(
 )
 _FREE_SLOTS = Statement("""
     SELECT (SELECT coalesce(sum(slots), 0) FROM workers WHERE seen_at > {now} - 15.0)
-        - (SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL)""")
+        - (SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until > {now})""")
 
 _LEASES = Statement("""
     SELECT run_pk, ordinal, part, lease_pid, token, deadline_at IS NOT NULL AND deadline_at < {now}

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 
@@ -86,6 +87,7 @@ class LeaseKeeper(threading.Thread):
                 self._children = children
             except DatabaseUnavailableError as error:
                 _log.warning("leases are not renewed: %s", error)
+                self._end_frozen()
             except Exception:  # noqa: BLE001 - a thread that dies here would let every lease of this worker run out
                 _log.warning("the lease-keeper goes on after an error", exc_info=True)
             self._wake.wait(LOOK_SECONDS)
@@ -127,6 +129,16 @@ class LeaseKeeper(threading.Thread):
             autocommit=True,
         )
         self._beat_due = time.monotonic() + runtime.config.lease_seconds / RENEWALS_PER_LEASE
+
+    def _end_frozen(self) -> None:
+        """SQLite has one lock for all writers: whoever is stopped while holding it stops them all, and the recovery."""
+        if self._runtime.database.dialect != "sqlite":
+            return
+        for pid, is_running in living_children().items():
+            if not is_running:
+                _log.warning("child %s is stopped while the database is locked: it is ended", pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _end(self, lease: Lease) -> None:
         # The child is killed only after its try was ended in SQL while it was still this one.

@@ -44,6 +44,12 @@ class StepRequest(Request):
 
     worker_pid: int = 0
 
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """See `celery.worker.request.Request.cancel`: a cold shutdown kills its children before it announces itself."""
+        for runtime in _watched:
+            runtime.is_leaving = True
+        super().cancel(pool, signal=signal, emit_retry=emit_retry)
+
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """See `celery.worker.request.Request.on_failure`."""
         error = exc_info.exception
