@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
 
-from workflows.compile.plan import ArrivesBy, Plan, PlanStep
+from workflows.compile.plan import ArrivesBy, Plan
 from workflows.db import completion, runs, units
 from workflows.db.database import Transaction
-from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
-from workflows.db.units import Claim, Unit
+from workflows.db.runs import STEP_PROGRESS, Transition
+from workflows.db.units import Unit
 from workflows.engine import dispatch, mapping, recovery
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
+from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
 from workflows.engine.runtime import Runtime
 from workflows.engine.scope import make_scope
@@ -35,17 +35,6 @@ PARK_LIMIT_SECONDS = 300.0
 """A worker that does not know a step puts it off again and again for so long: a newer worker may be on its way."""
 
 RELEASE_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed unit with what it belongs to."""
-
-    runtime: Runtime
-    plan: Plan
-    step: PlanStep
-    context: RunContext
-    claim: Claim
 
 
 def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outcome:

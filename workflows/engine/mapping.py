@@ -11,8 +11,9 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from workflows.compile.plan import PlanStep
 from workflows.db import maps, runs, units
 from workflows.db.database import Transaction
 from workflows.db.maps import Item, ItemResult
@@ -21,6 +22,7 @@ from workflows.db.units import Unit
 from workflows.engine import dispatch
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
+from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, failure_of, safe_text
 from workflows.engine.runtime import DEADLINE_GRACE_SECONDS
 from workflows.engine.scope import make_scope
@@ -31,10 +33,6 @@ from workflows.model.expressions import references, render
 from workflows.model.spec import ForEach
 from workflows.model.states import State
 from workflows.steps.registry import StepDefinition
-
-if TYPE_CHECKING:
-    from workflows.compile.plan import PlanStep
-    from workflows.engine.execution import Job
 
 _log = logging.getLogger(__name__)
 

@@ -11,21 +11,21 @@ from typing import Any
 from kombu.transport import redis
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
+class Channel(redis.Channel):
     """A channel whose synchronous client lives as long as its connection pool."""
 
     _kept: tuple[Any, Any] | None = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
-            return super()._create_client(asynchronous=True)
+            return super()._create_client(asynchronous=True)  # type: ignore[no-untyped-call]
         pool = self.pool
         if self._kept is None or self._kept[0] is not pool:
-            self._kept = (pool, super()._create_client())
+            self._kept = (pool, super()._create_client())  # type: ignore[no-untyped-call]
         return self._kept[1]
 
 
-class Transport(redis.Transport):  # type: ignore[misc]  # kombu has no types
+class Transport(redis.Transport):
     """The Redis transport with such channels."""
 
     Channel = Channel

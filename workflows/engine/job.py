@@ -1,0 +1,21 @@
+"""A claimed unit, with all that is needed to run it and to end it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflows.compile.plan import Plan, PlanStep
+from workflows.db.runs import RunContext
+from workflows.db.units import Claim
+from workflows.engine.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What this process owns until it ends it, or its lease does."""
+
+    runtime: Runtime
+    plan: Plan
+    step: PlanStep
+    context: RunContext
+    claim: Claim
