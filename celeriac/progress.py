@@ -135,11 +135,13 @@ class Bars:
 
         run = report.run
         table = Table.grid(padding=(0, 1))
-        for width in (1, None, _BAR_WIDTH):
-            table.add_column(width=width, no_wrap=True, overflow="ellipsis", max_width=40)
+        width = self._console.width
+        table.add_column(width=1, no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=min(40, width // 3))
+        table.add_column(max_width=_BAR_WIDTH)  # the one that gives way on a narrow terminal
         table.add_column(justify="right", no_wrap=True)
         table.add_column(justify="right", no_wrap=True, min_width=9)
-        table.add_column(no_wrap=True, overflow="ellipsis")
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 4, width - 90))
         for step in chosen(report.steps, most):
             mark: RenderableType = Text(MARKS.get(step.status, " "), STYLES.get(step.status, ""))
             is_dim = step.status in ("PENDING", "SKIPPED")
@@ -188,9 +190,7 @@ def _bar(share: float, status: str) -> RenderableType:
     colour = STYLES.get(status, "").removeprefix("bold ")
     if status in ("PENDING", "SKIPPED"):
         colour = "bright_black"
-    return ProgressBar(
-        total=1.0, completed=share, width=_BAR_WIDTH, complete_style=colour or "blue", finished_style=colour or "green"
-    )
+    return ProgressBar(total=1.0, completed=share, complete_style=colour or "blue", finished_style=colour or "green")
 
 
 def _roughly(seconds: float) -> str:

@@ -58,7 +58,8 @@ def print_hits(hits: Sequence[Hit]) -> None:
     for number, hit in enumerate(hits, start=1):
         if number > 1:
             out.print()
-        out.print(Text.assemble((f"{number:>2}  ", "dim"), (hit.title or hit.paper_id, "bold"), f"  {hit.score:.4f}"))
-        places = (hit.paper_id, hit.section, f"page {hit.page}" if hit.page else "", hit.source)
+        title = textwrap.fill(hit.title or hit.paper_id, width, subsequent_indent=_INDENT)
+        out.print(Text.assemble((f"{number:>2}  ", "dim"), (title, "bold")))
+        places = (hit.paper_id, hit.section, f"page {hit.page}" if hit.page else "", f"{hit.score:.4f}", hit.source)
         out.print(Text(_INDENT + "  ".join(filter(None, places)), "dim"))
         out.print(Text(textwrap.indent(textwrap.fill(hit.snippet, width), _INDENT)))

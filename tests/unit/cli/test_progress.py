@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from celeriac.output import count_text, seconds_text
 from celeriac.progress import Bars, Lines, chosen, make_display
@@ -74,6 +75,29 @@ def test_bars_hold_every_state(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a word [beside] it" in told
     assert all(f"s{number}" in told for number in range(len(states)))
     assert "about 15 s left" in told
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_on_a_narrow_terminal_the_bars_give_way_and_no_figure_is_cut(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("celeriac.progress.console", lambda *, err: Console(stderr=err, width=width))
+    why = {"type": "ValueError", "message": "a long story of what went wrong " * 5}
+    with Bars() as bars:
+        bars.show(
+            report(
+                step(0, "SUCCESS", step_id="process_papers", items_total=1050, items_success=1050, started_at=1.0),
+                step(1, "PROGRESS", step_id="embed", started_at=1.0),
+                step(2, "FAILURE", started_at=1.0, error=why),
+            )
+        )
+    lines = capsys.readouterr().err.splitlines()[-4:]
+    assert [line[0] for line in lines if line[0] in "✓✗ "] == ["✓", "✗", " "]  # and a spinner at any of its places
+    assert "process_papers" in lines[0]
+    assert "1,050/1,050" in lines[0]
+    assert "ValueError:" in lines[2]
+    assert "about 10 s left" in lines[3]
+    assert max(map(len, lines)) <= width
 
 
 def test_away_from_a_terminal_there_are_no_bars() -> None:
