@@ -92,6 +92,10 @@ class LeaseKeeper(threading.Thread):
                 _log.warning("the lease-keeper goes on after an error", exc_info=True)
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
+        if self._runtime.is_leaving:
+            # The pool is gone by now: what it was killed over is given back while we can still say that we leave.
+            with suppress(DatabaseUnavailableError):
+                self.renew()
 
     def renew(self) -> None:
         """One round: heartbeat, renewal, the dead and those over time."""

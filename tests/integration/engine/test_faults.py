@@ -222,3 +222,12 @@ def test_a_worker_that_stops_politely_finishes_its_step(engine: Cluster) -> None
     report = engine.wait(accepted)
     assert report.run.status == "SUCCESS"
     assert [step.crashes for step in report.steps] == [0, 0]
+
+
+def test_a_worker_that_is_stopped_at_once_gives_its_step_back_and_blames_it_for_nothing(engine: Cluster) -> None:
+    worker = engine.start_worker(slots=1)
+    engine.submit(chain_of(1, ms=60_000))
+    wait_until(lambda: engine.ledger("start", "s0"), message="start of s0")
+    worker.process.send_signal(signal.SIGQUIT)
+    worker.process.wait(20)
+    assert engine.rows("SELECT status, failures, crashes FROM step_runs") == [("PENDING", 0, 0)]
