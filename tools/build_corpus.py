@@ -156,7 +156,7 @@ def main() -> None:
             file.write(json.dumps(kept, ensure_ascii=False) + "\n")
     for identifier, columns in COLUMNS_OF_PDF.items():
         write_pdf(found[identifier], columns, CORPUS / f"{identifier}.pdf")
-    print(f"{len(found)} records, {len(COLUMNS_OF_PDF)} PDFs in {CORPUS}")  # noqa: T201 - a script that says what it did
+    print(f"{len(found)} records, {len(COLUMNS_OF_PDF)} PDFs in {CORPUS}")
 
 
 if __name__ == "__main__":
