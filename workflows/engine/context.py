@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from workflows.db import runs, units
 from workflows.db.database import Transaction, is_passing
 from workflows.db.units import Claim
-from workflows.engine.outcomes import safe_text
+from workflows.engine.outcomes import Failure, safe_text
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, PermanentError, StepCancelledError
 
@@ -145,9 +145,17 @@ class EngineContext:
         """Add a line to the run's log; it is written when the try ends."""
         if len(self.lines) >= LOG_LINES_PER_TRY:
             return
-        unit = self._claim.unit
         if len(self.lines) == LOG_LINES_PER_TRY - 1:
             message = f"log ends here: a try keeps {LOG_LINES_PER_TRY} lines"
+        self._append(level, message[:LOG_LINE_LENGTH])
+
+    def keep_failure(self, failure: Failure) -> None:
+        """Add the traceback of what the step raised, however much it has logged before: its last lines tell most."""
+        if not failure.is_cancellation:
+            self._append("ERROR", failure.traceback.rstrip()[-LOG_LINE_LENGTH:])
+
+    def _append(self, level: str, message: str) -> None:
+        unit = self._claim.unit
         self.lines.append(
             {
                 "run": unit.run_pk,
@@ -156,7 +164,7 @@ class EngineContext:
                 "attempt": self.attempt,
                 "at": time.time(),
                 "level": level,
-                "message": safe_text(message)[:LOG_LINE_LENGTH],
+                "message": safe_text(message),
             }
         )
 

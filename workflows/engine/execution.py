@@ -78,7 +78,9 @@ def run_claimed(job: Job) -> Outcome:
         return _release(job, str(error))
     except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
         ctx.roll_back()
-        return fail(job, failure_of(error), ctx)
+        failure = failure_of(error)
+        ctx.keep_failure(failure)
+        return fail(job, failure, ctx)
 
 
 def _run_range(job: Job, definition: StepDefinition) -> Outcome:

@@ -167,7 +167,9 @@ class _Range:
         except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
             ctx.roll_back()
             seconds = time.perf_counter() - clock
-            result = self._failed(item, failure_of(error), started, started + seconds)
+            failure = failure_of(error)
+            ctx.keep_failure(failure)
+            result = self._failed(item, failure, started, started + seconds)
         self._seconds += seconds
         self._results.append(result)
         self._lines += ctx.lines

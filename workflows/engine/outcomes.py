@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from workflows.model.errors import StepCancelledError
 
+_ENGINE = str(Path(__file__).parent) + os.sep
 _TRACEBACK_LIMIT = 8_000
 _MESSAGE_LIMIT = 2_000
 
@@ -54,12 +58,19 @@ class Failure:
 def failure_of(error: BaseException) -> Failure:
     """Describe an exception."""
     names = tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object)
-    lines = traceback.format_exception(error)
-    text = "".join(lines)
+    text = "".join(traceback.format_exception(type(error), error, _from_the_step_on(error.__traceback__)))
     if len(text) > _TRACEBACK_LIMIT:
         half = _TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[-half:]}"
     return Failure(names[0], safe_text(str(error))[:_MESSAGE_LIMIT], names, safe_text(text))
+
+
+def _from_the_step_on(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback without the engine's own frames, which come first and tell the step's author nothing."""
+    inner = frames
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_ENGINE):
+        inner = inner.tb_next
+    return inner or frames
 
 
 def engine_failure(name: str, message: str, *, retryable: bool = False) -> Failure:

@@ -203,6 +203,10 @@ def test_a_failed_run_exits_1_and_goes_on_with_retry(shell: Shell) -> None:
     assert failed["status"] == "FAILURE"
     assert failed["steps"]["need"]["error"] == f"ValueError: {file} is missing"
     assert "✗ FAILURE  needing" in shell.run("watch", failed["run_id"][:8], expect=1)
+    (told,) = shell.run("logs", failed["run_id"], "--step", "need", "--json").splitlines()
+    assert json.loads(told)["level"] == "ERROR"
+    assert "own_steps.py" in json.loads(told)["message"].splitlines()[1]
+    assert json.loads(told)["message"].endswith(f"ValueError: {file} is missing")
 
     file.touch()
     mended = shell.json("retry", failed["run_id"])
