@@ -121,13 +121,16 @@ def runtime_of(config: Config, steps: StepRegistry | None = None) -> Runtime:
         # What the engine logs is for a worker's log; here the command itself says it.
         logging.getLogger().addHandler(logging.NullHandler())
     app = make_app(config)
+    remedy = "use e.g. redis://localhost:6379/0, or unset it for the embedded broker"
+    if config.has_explicit_broker and "://" not in config.broker_url:
+        # kombu would take it for the name of a RabbitMQ host
+        raise BrokerUnavailableError(f"CELERY_BROKER_URL cannot be used: '{config.broker_url}' is no URL", remedy)
     try:
         app.connection_for_write()
         _ = app.backend
     except Exception as error:
         raise BrokerUnavailableError(
-            f"CELERY_BROKER_URL or CELERY_RESULT_BACKEND cannot be used: {error}",
-            "use e.g. redis://localhost:6379/0, or unset it for the embedded broker",
+            f"CELERY_BROKER_URL or CELERY_RESULT_BACKEND cannot be used: {error}", remedy
         ) from error
     return Runtime(config, Database(config.database_url), app, steps if steps is not None else StepRegistry())
 

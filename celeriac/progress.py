@@ -211,6 +211,8 @@ def _remark(step: StepView, now: float) -> str:
         return _why(step)
     if step.status == "SKIPPED":
         return (step.reason or "").replace("_", " ")
+    if step.status == "PENDING" and step.crashes:
+        return f"its worker process ended {count_text(step.crashes, 'time')}; it starts again"
     parts = [f"{step.items_failure:,} failed"] if step.items_failure else []
     parts += [f"try {step.attempts}"] if step.failures else []
     return ", ".join(parts)

@@ -44,7 +44,8 @@ def print_outcome(report: RunReport) -> None:
         out.print(f"  and {count_text(len(failed) - _MOST_ERRORS, 'more failed step')}")
     if run.error and not failed:
         out.print(Text(f"  {run.error}"))
-    for name, value in (run.outputs or {}).items():
+    outputs = run.outputs if run.status == "SUCCESS" else None  # of a failed run they are gaps and half sums
+    for name, value in (outputs or {}).items():
         out.print(Text.assemble("  ", (name, "dim"), f"  {value_text(value)}"))
     if run.status in ("FAILURE", "REVOKED"):
         short = run.run_id[:8]

@@ -31,7 +31,7 @@ def is_locked(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return not try_lock(file, shared=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -57,6 +57,15 @@ def test_lines_tell_each_change_once(capsys: pytest.CaptureFixture[str]) -> None
     ]
 
 
+def test_lines_say_why_a_step_starts_again(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.show(report(step(0, "PROGRESS", started_at=1.0)))
+    lines.show(report(step(0, "PENDING", started_at=1.0, crashes=2)))
+    assert (
+        capsys.readouterr().err.splitlines()[-1] == "· PENDING   s0  its worker process ended 2 times; it starts again"
+    )
+
+
 def test_lines_tell_the_whole_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     running = step(1, "PROGRESS", started_at=1.0, items_total=20, items_success=3)

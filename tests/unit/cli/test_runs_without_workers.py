@@ -84,9 +84,11 @@ def test_a_broker_that_is_away_loses_no_run(
     ("name", "value", "says"),
     [
         ("CELERY_BROKER_URL", "foo://x", "No such transport: foo"),
+        ("CELERY_BROKER_URL", "localhost", "'localhost' is no URL"),
         ("DATABASE_URL", "mysql://x", "DATABASE_URL names 'mysql'"),
         ("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/x", "refused"),
         ("CELERIAC_HOME", "/proc/nowhere", "CELERIAC_HOME"),
+        ("CELERIAC_HOME", __file__, "CELERIAC_HOME"),
         ("CELERIAC_STEP_MODULES", "no_such_module_of_steps", "cannot import step module 'no_such_module_of_steps'"),
         ("CELERY_RESULT_EXPIRES", "soon", "CELERY_RESULT_EXPIRES='soon'"),
     ],
