@@ -204,7 +204,8 @@ def test_a_step_that_ends_by_itself_at_the_last_moment_is_not_killed(
 
     monkeypatch.setattr(execution, "fail", complete_first)
     hands.keeper((unit, child.pid)).renew()
-    assert child.poll() is None
+    child.communicate(b"\n")
+    assert child.returncode == 0
     assert hands.standing(unit)[0] == "SUCCESS"
 
 

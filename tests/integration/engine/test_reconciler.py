@@ -140,7 +140,8 @@ def test_what_could_not_be_published_is_sent_without_asking_for_evidence(
 ) -> None:
     nobody = make_app(Config({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}))
     cut_off = replace(hands.runtime, app=nobody)
-    broker_client.lpush("processing", "many", "others")
+    for queue in ("research", "processing"):
+        broker_client.lpush(queue, "many", "others")
     plan = compile_workflow(parse_workflow(STEP))
     accepted = launch.submit(hands.runtime if is_started else cut_off, plan, STEP, {})
     assert accepted.is_published is is_started
