@@ -60,7 +60,8 @@ def test_what_a_child_writes_after_its_parent_was_killed_is_kept(hands: Hands, p
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    hands.database.close()  # As far as SQLite knows, nobody has the file open now but the child.
+    hands.rows("SELECT count(*) FROM workers")
+    hands.database.close()  # Nobody has the file open now but the child: the last one to close it takes the WAL away.
     if hands.database.path is not None:
         wal = hands.database.path.with_name(hands.database.path.name + "-wal")
         assert wal.exists(), "the child's lock was not seen, and its file was taken away"

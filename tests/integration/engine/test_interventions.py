@@ -114,12 +114,21 @@ def test_a_map_that_was_cut_off_while_it_wrote_its_calls_is_whole_after_a_retry(
     control.cancel(hands.runtime, accepted.run_id)
     assert take_back_from_dead(hands.runtime, unit, hands.runtime.worker.pid, "killed")
     assert hands.engine.view(accepted).status == "REVOKED"
+    given: list[int] = []
+    allocate = maps.add_ranges
+
+    def note_calls(tx: Transaction, ranges: list[tuple[Unit, int, int]], **rest: Any) -> None:
+        given.extend(index for _, first, last in ranges for index in range(first, last))
+        allocate(tx, ranges, **rest)
+
+    monkeypatch.setattr(maps, "add_ranges", note_calls)
     control.retry(hands.runtime, accepted.run_id)
     reconciler = hands.reconciler()
     while not hands.engine.view(accepted).is_ended:
         hands.drain()
         hands.change("UPDATE step_runs SET next_dispatch_at = 1 WHERE part = 0 AND next_dispatch_at IS NOT NULL")
         reconciler.tick()
+    assert sorted(given) == list(range(25)), "a call was handed out twice"
     report = hands.engine.report(accepted)
     assert (report.run.status, report.run.progress) == ("SUCCESS", 100)
     assert sorted(started) == list(range(25))
