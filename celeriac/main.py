@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -26,6 +27,9 @@ def main() -> None:
     """Run the command line, and exit."""
     # As `python -m` does it, so that a module of steps beside the definition is found; last, so that it hides nothing.
     sys.path.append(str(Path.cwd()))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where a terminal cannot show a mark or a title, a '?' stands for it.
+        sys.stdout.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

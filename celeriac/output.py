@@ -55,12 +55,16 @@ def json_option(help_text: str = "Print JSON.") -> Callable[[Command], Command]:
 
 def print_json(value: object) -> None:
     """Print one JSON value on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=not _takes_any_character()))
 
 
 def print_json_line(value: object) -> None:
     """Print one JSON value on a line of its own."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json.dumps(value, ensure_ascii=not _takes_any_character()))
+
+
+def _takes_any_character() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def note(message: str, hint: str = "") -> None:

@@ -126,6 +126,6 @@ def _print_next(report: RunReport) -> None:
         (f"celeriac show {short}", "its steps and figures"),
         ('celeriac search "..."', "find papers, in your own words"),
         (f"celeriac plan {WORKFLOW}", "what a run sends to the broker"),
-        (f"celeriac run {WORKFLOW} -p path=FOLDER", "your own: PDFs, or a corpus.jsonl"),
+        (f"celeriac run {WORKFLOW} -p path=FOLDER", "your own PDFs, or corpus.jsonl"),
     ):
-        out.print(Text.assemble(f"  {line:<46}", (what, "dim")))
+        out.print(Text.assemble(f"  {line:<47}", (what, "dim")))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +100,18 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
     answer = subprocess.run(["bash", "-c", line], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert answer.stdout == "{\n"
     assert answer.stderr == ""
+
+
+def test_output_that_cannot_hold_a_character_goes_without_it(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("id: a\nsteps: {x: {uses: 数据}}\n")
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(PROJECT)}
+
+    def call(*arguments: str) -> bytes:
+        line = [sys.executable, "-m", "celeriac", *arguments]
+        ended = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, check=False)
+        assert b"should not have happened" not in ended.stderr
+        return ended.stdout
+
+    assert b"? ok    home" in call("doctor")
+    (found, *_) = json.loads(call("validate", "a.yaml", "--json"))["diagnostics"]
+    assert "数据" in found["message"]
