@@ -11,7 +11,7 @@ from workflows.db import runs
 from workflows.db.database import Row, Statement, Transaction
 from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
-from workflows.model.states import CLAIMABLE, is_terminal
+from workflows.model.states import CLAIMABLE, State, is_terminal
 
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches, j.cancel_requested, j.created_at, j.started_at,
@@ -252,7 +252,7 @@ def report(tx: Transaction, run: RunView) -> RunReport:
     plan = runs.load_plan(tx, run.version_id)
     rows = tx.rows(_STEPS, {"run": run.run_pk})
     first = {row[0]: row[1] for row in tx.rows(_FIRST_ATTEMPT, {"run": run.run_pk})}
-    steps = tuple(_step_view(row, first.get(row[0])) for row in rows) or _unstarted(plan)
+    steps = tuple(_step_view(row, first.get(row[0])) for row in rows) or _unstarted(plan, run)
     dispatches = {"canvas": 0, "sql": 0, "reconciler": run.redispatches}
     dispatches.update({row[0]: row[1] for row in tx.rows(_DISPATCHES, {"run": run.run_pk})})
     return RunReport(run, steps, dispatches)
@@ -364,10 +364,12 @@ def _step_view(row: Row, first_started: float | None) -> StepView:
     )
 
 
-def _unstarted(plan: Plan) -> tuple[StepView, ...]:
+def _unstarted(plan: Plan, run: RunView) -> tuple[StepView, ...]:
+    """Steps of a run that has no rows for them: it has not begun, or was cancelled before it did."""
+    status = (State.REVOKED if run.is_ended else State.PENDING).value
     return tuple(
         StepView(
-            step.ordinal, step.id, step.queue, "PENDING", None, 0, 0, 0, None, None, None, None, 0, 0, 0.0, None, None
+            step.ordinal, step.id, step.queue, status, None, 0, 0, 0, None, None, None, None, 0, 0, 0.0, None, None
         )
         for step in plan.steps
     )
