@@ -1,0 +1,132 @@
+"""`python -m benchmarks.chaos`: random runs on a system that is broken all the time, and whether it keeps its promises.
+
+Exit code 1 when a promise was broken.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.havoc.recovery import quantile
+from benchmarks.havoc.sabotage import BUGS
+from benchmarks.havoc.trial import Trial, Verdict, carry_out
+
+SHOWN = 30
+
+console = Console()
+if not console.is_terminal:
+    console = Console(width=150)
+
+
+@click.command()
+@click.option("--runs", default=60, show_default=True, help="Runs to trigger.")
+@click.option("--seed", default=1, show_default=True, help="Of graphs, faults and their times.")
+@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
+@click.option("--minutes", default=30.0, show_default=True, help="Trigger no more runs after this time.")
+@click.option("--break", "bug", type=click.Choice(list(BUGS)), help="Plant a bug, which must be caught.")
+@click.option("--workers", default=3, show_default=True)
+@click.option("--slots", default=2, show_default=True, help="Processes of each worker.")
+@click.option("--at-once", default=14, show_default=True, help="Runs open at the same time.")
+@click.option("--intensity", default=1.0, show_default=True, help="How often faults hit, as a factor.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Move logs, ledger and a SQLite database here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
+def main(
+    runs: int,
+    seed: int,
+    database: str,
+    minutes: float,
+    bug: str | None,
+    workers: int,
+    slots: int,
+    at_once: int,
+    intensity: float,
+    keep: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Break everything at random, and see whether every promise was kept."""
+    trial = Trial(runs, seed, database, minutes, bug or "", workers, slots, at_once, intensity)
+    with _folder(keep) as folder:
+        verdict = carry_out(trial, folder, lambda text: console.print(text, highlight=False))
+    _print(verdict)
+    if json_file is not None:
+        json_file.write_text(json.dumps(to_json(verdict), indent=2) + "\n")
+    sys.exit(1 if verdict.violations else 0)
+
+
+def to_json(verdict: Verdict) -> dict[str, object]:
+    """For programs."""
+    return {
+        "seed": verdict.trial.seed,
+        "database": verdict.trial.database,
+        "bug": verdict.trial.bug,
+        "runs": dict(verdict.runs),
+        "steps": dict(verdict.steps),
+        "tries": dict(verdict.tries),
+        "faults": dict(verdict.faults),
+        "recovery_seconds": verdict.recovery,
+        "storm_seconds": verdict.storm_seconds,
+        "end_seconds": verdict.end_seconds,
+        "violations": [violation.to_json() for violation in verdict.violations],
+    }
+
+
+def _print(verdict: Verdict) -> None:
+    trial = verdict.trial
+    planted = f", planted bug: {trial.bug}" if trial.bug else ""
+    console.rule(f"seed {trial.seed}, {trial.database}, {trial.workers} workers of {trial.slots}{planted}")
+    console.print(f"runs   {verdict.runs.total():6}   {_counts(verdict.runs)}", highlight=False)
+    console.print(f"steps  {verdict.steps.total():6}   {_counts(verdict.steps)}", highlight=False)
+    console.print(
+        f"bodies {verdict.tries['start']:6}   started (calls of maps included); keyed effects asked for "
+        f"{verdict.tries['effect']} times, {verdict.tries['effects again']} of them again",
+        highlight=False,
+    )
+    console.print(f"faults {verdict.faults.total():6}   in {verdict.storm_seconds:.0f} s", highlight=False)
+    table = Table("fault", "times", "recoveries seen", "p50 s", "p99 s", "worst s")
+    for kind, times in sorted(verdict.faults.items()):
+        seconds = verdict.recovery.get(kind, [])
+        figures = [f"{quantile(seconds, share):.2f}" for share in (0.5, 0.99, 1.0)] if seconds else ["", "", ""]
+        table.add_row(kind, str(times), str(len(seconds) or ""), *figures)
+    console.print(table)
+    end = "not all ended" if verdict.end_seconds is None else f"{verdict.end_seconds:.1f} s later"
+    console.print(f"after the last fault all runs had ended: {end}; runs were read {verdict.looks} times meanwhile")
+    if not verdict.violations:
+        console.print("every promise was kept", style="green")
+        return
+    console.print(f"{len(verdict.violations)} violations (seed {trial.seed})", style="red")
+    for violation in verdict.violations[:SHOWN]:
+        console.print(escape(str(violation)), highlight=False)
+
+
+def _counts(counter: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """A folder that PostgreSQL's own user may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            for file in (*folder.glob("*.log"), *folder.glob("*.jsonl"), *folder.glob("chaos.db*")):
+                shutil.copy(file, keep)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
