@@ -55,9 +55,7 @@ class Server:
             return
         with suppress(psutil.NoSuchProcess):
             children = psutil.Process(self._guard.pid).children() if self._guard.poll() is None else []
-            if self._guard.poll() is not None or (
-                children and all(child.status() == psutil.STATUS_ZOMBIE for child in children)
-            ):
+            if self._guard.poll() is not None or (children and all(map(_has_ended, children))):
                 self.kill()
                 self.start()
 
@@ -78,8 +76,7 @@ class Server:
             self._guard.wait()
             self._guard = None
         if server is not None:
-            with suppress(psutil.NoSuchProcess):
-                server.wait(10)
+            wait_until(lambda: _has_ended(server), 10, "the end of a killed server")
 
     def crash(self) -> None:
         """SIGQUIT: PostgreSQL takes all of its processes with it and recovers from its log at the next start."""
@@ -87,7 +84,7 @@ class Server:
         if server is not None:
             with suppress(psutil.NoSuchProcess):
                 server.send_signal(signal.SIGQUIT)
-                server.wait(10)
+            wait_until(lambda: _has_ended(server), 10, "the end of a crashed server")
         self.kill()
 
     def close(self) -> None:
@@ -99,7 +96,7 @@ class Server:
     def _server(self) -> psutil.Process | None:
         with suppress(psutil.NoSuchProcess):
             for child in psutil.Process(self._guard.pid).children() if self._guard else ():
-                if child.status() != psutil.STATUS_ZOMBIE:
+                if not _has_ended(child):
                     return child
         return None
 
@@ -166,6 +163,14 @@ def _running(server: Server, url: str) -> Iterator[tuple[Server, str]]:
         yield server, url
     finally:
         server.close()
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Also of one whose end nobody has taken note of."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def family(pid: int) -> list[psutil.Process]:
