@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -97,6 +98,21 @@ def wait_for_cancel(inp: Nap, ctx: StepContext) -> Done:
     while True:
         ctx.check_cancelled()
         _nap(50)
+
+
+@step("ledger.leave")
+def leave(inp: Nap, ctx: StepContext) -> Done:
+    """Call `sys.exit`, as programs made for the command line do."""
+    sys.exit(3)
+
+
+@step("ledger.half")
+def half(inp: Nap, ctx: StepContext) -> Done:
+    """Say that half is done, and wait for the word `go` in the ledger."""
+    ctx.progress(1, 2)
+    while "go" not in Path(os.environ["LEDGER"]).read_text():
+        _nap(20)
+    return Done(node=inp.node)
 
 
 @step("ledger.fail")

@@ -46,7 +46,8 @@ _COMPLETE = Statement("""
     ), run AS (
         UPDATE job_runs j SET steps_open = j.steps_open - 1, progress_done = j.progress_done + :progress,
             event_seq = j.event_seq + 1, current_step = :step,
-            progress_percentage = (j.progress_done + :progress) * 100 / (j.steps_total * CAST(:progress AS bigint))
+            progress_percentage = greatest(j.progress_percentage,
+                (j.progress_done + :progress) * 100 / (j.steps_total * CAST(:progress AS bigint)))
         FROM done CROSS JOIN summed WHERE j.id = :run AND summed.number >= 0
         RETURNING j.id, j.event_seq, j.steps_open, j.steps_failed, j.cancel_requested
     ), event AS (

@@ -52,9 +52,16 @@ _MATERIALISE = Statement("""
 _ADVANCE = Statement("""
     UPDATE job_runs SET steps_open = steps_open - :ended, steps_failed = steps_failed + :failed,
         progress_done = progress_done + :progress, event_seq = event_seq + :events, current_step = :step,
-        progress_percentage = CASE WHEN steps_total = 0 THEN 0
-            ELSE (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint)) END
+        progress_percentage = CASE
+            WHEN (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint)) > progress_percentage
+            THEN (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint))
+            ELSE progress_percentage END
     WHERE id = :run RETURNING steps_open, steps_failed, event_seq, cancel_requested""")
+_SHOW_PROGRESS = Statement("""
+    UPDATE job_runs
+    SET progress_percentage = (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint))
+    WHERE id = :run AND status = 'PROGRESS'
+        AND (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint)) > progress_percentage""")
 _ADD_EVENT = Statement("""
     INSERT INTO run_events (run_pk, seq, at, ordinal, part, status, detail)
     VALUES (:run, :seq, :at, :ordinal, :part, :status, :detail)""")
@@ -235,6 +242,11 @@ def advance(
         return None
     _write_events(tx, run_pk, row[2] - len(transitions) + 1, at, transitions)
     return Advance(row[0], row[1], bool(row[3]))
+
+
+def show_progress(tx: Transaction, run_pk: int, share: float) -> None:
+    """A step that is still running is so far (0 to 1): the run's percentage follows, and never falls back."""
+    tx.run(_SHOW_PROGRESS, {"run": run_pk, "progress": int(min(share, 0.99) * STEP_PROGRESS)})
 
 
 def finish(tx: Transaction, run_pk: int, status: str, outputs: str | None, error: str | None) -> bool:

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import BaseModel
 
 from workflows.engine.context import EngineContext
-from workflows.model.errors import StepTimeoutError, ValidationError
+from workflows.model.errors import StepError, StepTimeoutError, ValidationError
 from workflows.steps.registry import StepDefinition
 
 MAX_OUTPUT_BYTES = 1_000_000
@@ -36,8 +36,12 @@ def call(definition: StepDefinition, values: Mapping[str, Any], context: EngineC
         given = definition.input_model.model_validate(values)
     except pydantic.ValidationError as error:
         raise ValidationError(f"the input of '{definition.name}' does not fit: {_problems(error)}") from None
-    with _time_limit(timeout):
-        result = definition.function(given, context)
+    try:
+        with _time_limit(timeout):
+            result = definition.function(given, context)
+    except SystemExit as error:
+        # Libraries made for the command line do this; it must not take the worker's process along.
+        raise StepError(f"the step called sys.exit({error.code!r})") from error
     return to_json(definition.name, result)
 
 

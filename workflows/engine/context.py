@@ -64,9 +64,14 @@ class EngineContext:
             return  # within transaction() the row is locked by ourselves, and the end is near
         self._told_at = now
         share = min(1.0, max(0.0, done / total))
-        if not self._runtime.database.retrying(
-            lambda tx: units.write_progress(tx, self._claim, share), autocommit=True
-        ):
+
+        def work(tx: Transaction) -> bool:
+            if not units.write_progress(tx, self._claim, share):
+                return False
+            runs.show_progress(tx, self._claim.unit.run_pk, share)
+            return True
+
+        if not self._runtime.database.retrying(work):
             raise FencedError(f"step '{self.step_id}' was taken over by another worker")
 
     def check_cancelled(self, every_seconds: float = 1.0) -> None:

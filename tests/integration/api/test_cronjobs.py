@@ -91,7 +91,9 @@ def test_wrong_params_are_refused_with_details(contract: Served, body: bytes) ->
     assert problem.get("hint") or problem["errors"]
 
 
-@pytest.mark.parametrize("task_id", [str(uuid.uuid4()), "nonsense", "latest", "%00", "..%2f..", "x" * 300])
+@pytest.mark.parametrize(
+    "task_id", ["12b41fba-391e-43c4-b490-830062eee87f", "nonsense", "latest", "%00", "..%2f..", "x" * 300]
+)
 def test_unknown_tasks_are_not_found(contract: Served, task_id: str) -> None:
     for method, end in (("GET", "status"), ("GET", "progress"), ("POST", "cancel")):
         answer = contract.http.request(method, f"/api/cronjobs/tasks/{task_id}/{end}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.waiting import wait_until
 from workflows.compile import compile_workflow
 from workflows.engine import launch
 from workflows.model.errors import ConflictError
@@ -222,3 +223,17 @@ def test_log_lines_are_kept_with_the_run(calm: Cluster) -> None:
         == [("INFO", "slept 0 ms")] * 2
     )
     assert report.run.status == "SUCCESS"
+
+
+def test_a_step_that_calls_exit_fails_and_takes_no_process_along(calm: Cluster) -> None:
+    report = calm.run("id: leave\nsteps:\n  a: {uses: ledger.leave, with: {node: a}}\n")
+    assert report.to_json()["steps"]["a"]["error"] == "StepError: the step called sys.exit(3)"
+    assert report.steps[0].crashes == 0
+
+
+def test_the_progress_of_a_running_step_is_the_progress_of_its_run(calm: Cluster) -> None:
+    accepted = calm.submit("id: half\nsteps:\n  a: {uses: ledger.half, with: {node: a}}\n")
+    wait_until(lambda: calm.view(accepted).progress == 50, message="50 %")
+    calm.ledger_file.write_text("go a 0 0\n")
+    report = calm.wait(accepted)
+    assert (report.run.status, report.run.progress) == ("SUCCESS", 100)
