@@ -53,7 +53,7 @@ def top_up(tx: Transaction, plan: Plan, context: RunContext, unit: Unit, redispa
 def dissolve(tx: Transaction, unit: Unit, lost: Lost) -> None:
     """The worker of a range is gone: its open calls go on one by one, so that only the one that kills fails.
 
-    The reconciler dispatches them.
+    The reconciler dispatches them, or ends the map: calls that commit one by one may all have ended before.
     """
     assert lost.item_from is not None
     assert lost.item_to is not None
@@ -61,7 +61,7 @@ def dissolve(tx: Transaction, unit: Unit, lost: Lost) -> None:
     maps.drop_range(tx, unit)
     counters = maps.count(tx, unit, parts_ended=1)
     if counters is not None:
-        _write(tx, unit, counters, wake_at=maps.next_waiting(tx, unit))
+        _write(tx, unit, counters, wake_at=maps.now(tx))
 
 
 def share(counters: Counters, added: int) -> int:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
+from sqlalchemy import text
+
+from tests.integration.engine import test_interventions
 from tests.integration.engine.test_maps import definition
 from tests.support.cluster import Cluster
+from tests.support.hands import Given, Hands
 from tests.support.waiting import wait_until
+from workflows.db.units import Unit
+from workflows.engine import mapping
+from workflows.engine.outcomes import Outcome
+from workflows.engine.recovery import take_back_from_dead
+from workflows.steps import StepContext
 
 
 def test_more_failures_than_tolerated_fail_the_map_and_stop_new_calls(engine: Cluster) -> None:
@@ -61,3 +73,27 @@ def test_calls_in_progress_never_exceed_max_parallel(engine: Cluster) -> None:
         running += change
         peak = max(peak, running)
     assert peak == 2
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+def test_a_map_goes_on_when_its_only_range_dies_between_its_last_call_and_its_end(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    def told(inp: Given, ctx: StepContext) -> int:
+        with ctx.transaction() as connection:
+            connection.execute(text("SELECT 1"))
+        return 0
+
+    hands.define(told=told)
+    accepted = test_interventions.expanded(hands, test_interventions.definition(calls, options="max_parallel: 1"))
+    only = Unit(accepted.run_pk, 1, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(mapping, "_finish_range", lambda *_, **__: Outcome.IGNORE)
+        hands.execute(only)
+    assert hands.rows("SELECT count(*) FROM item_runs WHERE status = 'SUCCESS'") == [(1,)]
+    assert take_back_from_dead(hands.runtime, only, os.getpid(), "killed")
+    for _ in range(calls):
+        hands.reconciler().tick()
+        hands.drain()
+    assert hands.standing(Unit(accepted.run_pk, 1), "status, items_success") == ("SUCCESS", calls)
+    assert hands.engine.view(accepted).status == "SUCCESS"
