@@ -15,11 +15,13 @@ from workflows.db.database import Statement, Transaction
 from workflows.db.units import Claim, Unit
 
 _ADD_ITEM = Statement("""
-    INSERT INTO item_runs (run_pk, ordinal, item_index, key, item) VALUES (:run, :ordinal, :index, :key, :item)""")
+    INSERT INTO item_runs (run_pk, ordinal, item_index, key, item) VALUES (:run, :ordinal, :index, :key, :item)
+    ON CONFLICT DO NOTHING""")
 _ADD_ITEMS_AT_ONCE = Statement("""
     INSERT INTO item_runs (run_pk, ordinal, item_index, key, item)
     SELECT CAST(:run AS bigint), CAST(:ordinal AS integer), v.index, v.key, v.item
-    FROM json_to_recordset(CAST(:rows AS json)) AS v (index integer, key text, item text)""")
+    FROM json_to_recordset(CAST(:rows AS json)) AS v (index integer, key text, item text)
+    ON CONFLICT DO NOTHING""")
 _SET_INSERTED = Statement("""
     UPDATE step_runs SET items_total = :total, items_inserted = :inserted,
         items_cursor = coalesce(items_cursor, 0), items_success = coalesce(items_success, 0),
@@ -152,7 +154,10 @@ class Counters:
 def add_items(
     tx: Transaction, claim: Claim, first: int, keys: list[str], items: list[Any], total: int, lease: float
 ) -> bool:
-    """Write calls from index `first` on; False when the claim no longer holds (then nothing is written)."""
+    """Write calls from index `first` on; False when the claim no longer holds (then nothing is written).
+
+    Calls that are there already are the same ones: a commit went through and its answer was lost.
+    """
     unit = claim.unit
     held = tx.row(
         _SET_INSERTED,

@@ -12,6 +12,7 @@ from tests.integration.engine.test_maps import definition
 from tests.support.cluster import Cluster
 from tests.support.hands import Given, Hands
 from tests.support.waiting import wait_until
+from workflows.db import maps
 from workflows.db.units import Unit
 from workflows.engine import mapping
 from workflows.engine.outcomes import Outcome
@@ -96,4 +97,17 @@ def test_a_map_goes_on_when_its_only_range_dies_between_its_last_call_and_its_en
         hands.reconciler().tick()
         hands.drain()
     assert hands.standing(Unit(accepted.run_pk, 1), "status, items_success") == ("SUCCESS", calls)
+    assert hands.engine.view(accepted).status == "SUCCESS"
+
+
+def test_calls_whose_commit_lost_its_answer_are_written_again_without_harm(hands: Hands) -> None:
+    hands.define(told=lambda inp, ctx: inp.value)
+    accepted = hands.start(test_interventions.definition(3))
+    hands.execute(Unit(accepted.run_pk, 0))
+    claim = hands.claim(Unit(accepted.run_pk, 1))
+    for _ in range(2):
+        assert hands.database.retrying(lambda tx: maps.add_items(tx, claim, 0, ["0", "1"], [0, 1], 3, 60.0))
+    assert mapping.expand(hands.job(claim)) is not None
+    hands.drain()
+    assert hands.rows("SELECT status, count(*) FROM item_runs GROUP BY status") == [("SUCCESS", 3)]
     assert hands.engine.view(accepted).status == "SUCCESS"
