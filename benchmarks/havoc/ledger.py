@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,8 +83,9 @@ class _Talk(socketserver.StreamRequestHandler):
     server: Ledger
 
     def handle(self) -> None:
-        for line in self.rfile:
-            self.wfile.write(f"{self.server.write(json.loads(line))}\n".encode())
+        with suppress(ConnectionError):  # the step's process was killed
+            for line in self.rfile:
+                self.wfile.write(f"{self.server.write(json.loads(line))}\n".encode())
 
 
 class Client:
