@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -55,6 +58,7 @@ def main(
     json_file: Path | None,
 ) -> None:
     """Break everything at random, and see whether every promise was kept."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # leaves no process behind
     trial = Trial(runs, seed, database, minutes, bug or "", workers, slots, at_once, intensity)
     with _folder(keep) as folder:
         verdict = carry_out(trial, folder, lambda text: console.print(text, highlight=False))
@@ -73,7 +77,7 @@ def to_json(verdict: Verdict) -> dict[str, object]:
         "runs": dict(verdict.runs),
         "steps": dict(verdict.steps),
         "tries": dict(verdict.tries),
-        "faults": dict(verdict.faults),
+        "faults": [asdict(fault) for fault in verdict.faults],
         "recovery_seconds": verdict.recovery,
         "storm_seconds": verdict.storm_seconds,
         "end_seconds": verdict.end_seconds,
@@ -92,9 +96,10 @@ def _print(verdict: Verdict) -> None:
         f"{verdict.tries['effect']} times, {verdict.tries['effects again']} of them again",
         highlight=False,
     )
-    console.print(f"faults {verdict.faults.total():6}   in {verdict.storm_seconds:.0f} s", highlight=False)
+    faults = Counter(fault.kind for fault in verdict.faults)
+    console.print(f"faults {faults.total():6}   in {verdict.storm_seconds:.0f} s", highlight=False)
     table = Table("fault", "times", "recoveries seen", "p50 s", "p99 s", "worst s")
-    for kind, times in sorted(verdict.faults.items()):
+    for kind, times in sorted(faults.items()):
         seconds = verdict.recovery.get(kind, [])
         figures = [f"{quantile(seconds, share):.2f}" for share in (0.5, 0.99, 1.0)] if seconds else ["", "", ""]
         table.add_row(kind, str(times), str(len(seconds) or ""), *figures)

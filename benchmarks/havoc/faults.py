@@ -19,6 +19,9 @@ import redis
 
 from benchmarks.havoc.fleet import Fleet, kill_family
 from benchmarks.havoc.machines import Server, family, send
+from tests.support.cluster import Cluster
+from workflows.db.database import Statement
+from workflows.model.errors import DatabaseUnavailableError
 
 QUEUES = ("processing", "research")
 
@@ -26,7 +29,7 @@ MEAN_SECONDS = {
     "child killed": 1.2,
     "worker killed": 14.0,
     "worker's parent killed": 25.0,
-    "child frozen": 6.0,
+    "child frozen": 4.0,
     "worker frozen": 25.0,
     "broker flushed": 15.0,
     "broker killed": 20.0,
@@ -37,6 +40,9 @@ MEAN_SECONDS = {
     "database restarted": 30.0,
 }
 """How often each kind hits, at an intensity of 1."""
+
+BUSY_SHARE = 0.8
+_BUSY = Statement("SELECT lease_pid FROM step_runs WHERE status = 'PROGRESS' AND lease_pid IS NOT NULL")
 
 
 @dataclass
@@ -60,6 +66,7 @@ class Storm:
     """
 
     seed: int
+    engine: Cluster
     fleet: Fleet
     broker: Server
     broker_url: str
@@ -73,6 +80,7 @@ class Storm:
     _repairs: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=count)
     _awaited: list[tuple[Server, Fault]] = field(default_factory=list)
+    _frozen: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         acts = {
@@ -139,8 +147,22 @@ class Storm:
 
     # Processes
 
+    def _children(self, random: Random) -> list[int]:
+        """Mostly those that run a step, as far as the database can say: to hit an idle process shows little.
+
+        None that is frozen: what it does when it goes on is the very thing to see.
+        """
+        children = [pid for pid in self.fleet.children() if pid not in self._frozen]
+        if random.random() < BUSY_SHARE:
+            with suppress(DatabaseUnavailableError):
+                rows = self.engine.runtime.database.retrying(
+                    lambda tx: tx.rows(_BUSY), autocommit=True, patience_seconds=0.0
+                )
+                return [pid for pid in children if (pid,) in rows] or children
+        return children
+
     def _kill_child(self, random: Random) -> None:
-        children = self.fleet.children()
+        children = self._children(random)
         if children and send(pid := random.choice(children), signal.SIGKILL):
             self._note("child killed", pid)
 
@@ -156,7 +178,7 @@ class Storm:
             self._note("worker's parent killed", pid)
 
     def _freeze_child(self, random: Random) -> None:
-        children = self.fleet.children()
+        children = self._children(random)
         if children:
             self._freeze("child frozen", [random.choice(children)], random)
 
@@ -167,8 +189,10 @@ class Storm:
 
     def _freeze(self, kind: str, pids: list[int], random: Random) -> None:
         fault = self._note(kind, *(pid for pid in pids if send(pid, signal.SIGSTOP)))
+        self._frozen.update(fault.pids)
 
         def thaw() -> None:
+            self._frozen.difference_update(fault.pids)
             for pid in fault.pids:
                 send(pid, signal.SIGCONT)
             fault.over_at = time.time()

@@ -27,6 +27,10 @@ END_SECONDS = 60.0
 LAST_RUNS = 3
 """So many are left to end in peace: that they do, and how soon, is what the calm is for."""
 
+STALL_SECONDS = 40.0
+"""A storm in which nothing moves any more has shown what it can."""
+
+TELL_SECONDS = 5.0
 LEASE_SECONDS = 4.0
 SETTINGS = {
     "CELERIAC_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
@@ -62,14 +66,14 @@ class Verdict:
     Attributes:
         steps: How many ended, by status.
         end_seconds: From the last fault to the end of the last run; None when not all have ended.
-        left_messages: What the broker still held in the end.
+        looks: How often a run was read and compared with what it had been before.
     """
 
     trial: Trial
     runs: Counter[str]
     steps: Counter[str]
     tries: Counter[str]
-    faults: Counter[str]
+    faults: list[Fault]
     recovery: dict[str, list[float]]
     storm_seconds: float
     end_seconds: float | None
@@ -133,6 +137,7 @@ def _carry_out(
     client.start()
     storm = Storm(
         trial.seed,
+        engine,
         fleet,
         servers.broker,
         servers.broker_url,
@@ -141,21 +146,25 @@ def _carry_out(
         LEASE_SECONDS + 0.5,
         trial.intensity,
     )
-    began = time.monotonic()
-    told = 0.0
+    began = told = moved = time.monotonic()
+    counts = (0, 0)
     while client.is_alive() or watcher.open_runs() > LAST_RUNS:
         storm.tick()
         fleet.tend()
-        if time.monotonic() > client.until + 120.0:
+        now = time.monotonic()
+        if counts != (counts := (len(client.accepted), watcher.open_runs())):
+            moved = now
+        if now - moved > STALL_SECONDS:
+            tell(f"no run has begun or ended for {STALL_SECONDS:.0f} s")
             break
-        if time.monotonic() - told > 5.0:
-            told = time.monotonic()
-            tell(f"{len(client.accepted)} runs accepted, {watcher.open_runs()} open, {len(storm.log)} faults")
+        if now - told > TELL_SECONDS:
+            told = now
+            tell(f"{counts[0]} runs accepted, {counts[1]} open, {len(storm.log)} faults")
         pause.wait(0.05)
+    client.stop.set()
     storm.calm()
     storm_seconds, calm = time.monotonic() - began, time.monotonic()
     tell(f"calm after {storm_seconds:.0f} s and {len(storm.log)} faults")
-    client.stop.set()
     client.join(60.0)
     while watcher.open_runs() and time.monotonic() < calm + trial.end_seconds:
         fleet.tend()
@@ -176,7 +185,7 @@ def _carry_out(
         runs=Counter(facts.report.run.status for facts in evidence.facts),
         steps=Counter(dict(engine.rows(_COUNTS.sql))),
         tries=_tries(entries),
-        faults=_faults(storm.log),
+        faults=storm.log,
         recovery=recovery_seconds(entries, storm.log),
         storm_seconds=storm_seconds,
         end_seconds=end_seconds,
@@ -200,7 +209,3 @@ def _tries(entries: list[Entry]) -> Counter[str]:
     tries = Counter(entry.event for entry in entries)
     tries["effects again"] = sum(entry.event == "effect" and not entry.is_new for entry in entries)
     return tries
-
-
-def _faults(log: list[Fault]) -> Counter[str]:
-    return Counter(fault.kind for fault in log)
