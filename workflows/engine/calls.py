@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pydantic
+from billiard.common import terminate_handler_fired
 from pydantic import BaseModel
 
 from workflows.engine.context import EngineContext
@@ -40,6 +41,8 @@ def call(definition: StepDefinition, values: Mapping[str, Any], context: EngineC
         with _time_limit(timeout):
             result = definition.function(given, context)
     except SystemExit as error:
+        if terminate_handler_fired():
+            raise  # the worker is being stopped: this process is on its way out, whatever the step is doing
         # Libraries made for the command line do this; it must not take the worker's process along.
         raise StepError(f"the step called sys.exit({error.code!r})") from error
     return to_json(definition.name, result)

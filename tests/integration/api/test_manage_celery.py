@@ -54,11 +54,17 @@ def _running(env: dict[str, str], log: Path, *arguments: str) -> Iterator[subpro
             process.wait(10)
 
 
+def _workers(env: dict[str, str]) -> int:
+    """How many workers `status` tells of; 0 while it has nothing to tell."""
+    told = _ask(env, "status", "--json").stdout
+    return len(json.loads(told)["workers"]) if told else 0
+
+
 def test_workers_are_started_asked_and_stopped(env: dict[str, str], broker_url: str, tmp_path: Path) -> None:
     env["CELERY_BROKER_URL"] = broker_url
     assert _ask(env, "health").returncode == 1
     with _running(env, tmp_path / "log", "start", "--workers", "2", "--concurrency", "2"):
-        wait_until(lambda: len(json.loads(_ask(env, "status", "--json").stdout)["workers"]) == 2, 40, interval=0.5)
+        wait_until(lambda: _workers(env) == 2, 40, "two workers", interval=0.5)
         health = _ask(env, "health")
         assert health.returncode == 0, health.stdout
         assert "2 workers with 4 slots" in health.stdout
