@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.havoc.faults import MEAN_SECONDS
 from benchmarks.havoc.recovery import quantile
 from benchmarks.havoc.sabotage import BUGS
 from benchmarks.havoc.trial import Trial, Verdict, carry_out
@@ -42,6 +43,7 @@ if not console.is_terminal:
 @click.option("--slots", default=2, show_default=True, help="Processes of each worker.")
 @click.option("--at-once", default=14, show_default=True, help="Runs open at the same time.")
 @click.option("--intensity", default=1.0, show_default=True, help="How often faults hit, as a factor.")
+@click.option("--only", multiple=True, type=click.Choice(list(MEAN_SECONDS)), help="Kinds of faults; may be repeated.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Move logs, ledger and a SQLite database here.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(
@@ -54,12 +56,13 @@ def main(
     slots: int,
     at_once: int,
     intensity: float,
+    only: tuple[str, ...],
     keep: Path | None,
     json_file: Path | None,
 ) -> None:
     """Break everything at random, and see whether every promise was kept."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # leaves no process behind
-    trial = Trial(runs, seed, database, minutes, bug or "", workers, slots, at_once, intensity)
+    trial = Trial(runs, seed, database, minutes, bug or "", workers, slots, at_once, intensity, only)
     with _folder(keep) as folder:
         verdict = carry_out(trial, folder, lambda text: console.print(text, highlight=False))
     _print(verdict)

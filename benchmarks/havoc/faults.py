@@ -63,6 +63,7 @@ class Storm:
         database: None for SQLite, which has no server to restart.
         freeze_seconds: Processes are stopped for one to two times as long: beyond their lease.
         intensity: Divides the times between faults.
+        only: Kinds to use; none means all.
     """
 
     seed: int
@@ -74,6 +75,7 @@ class Storm:
     database_url: str
     freeze_seconds: float
     intensity: float = 1.0
+    only: tuple[str, ...] = ()
     log: list[Fault] = field(default_factory=list)
     _chance: dict[str, Random] = field(default_factory=dict)
     _next: dict[str, float] = field(default_factory=dict)
@@ -97,9 +99,11 @@ class Storm:
         }
         if self.database is not None:
             acts |= {"connections cut": self._cut_connections, "database restarted": self._restart_database}
-        self._acts: dict[str, Callable[[Random], None]] = acts
+        self._acts: dict[str, Callable[[Random], None]] = {
+            kind: act for kind, act in acts.items() if not self.only or kind in self.only
+        }
         now = time.monotonic()
-        for kind in acts:
+        for kind in self._acts:
             self._chance[kind] = Random(f"{self.seed}/{kind}")
             # Nothing that an intensity asks for may be left out by chance in a short run: the first comes early.
             self._next[kind] = now + self._interval(kind) * 0.5

@@ -56,6 +56,7 @@ class Trial:
     slots: int = 2
     at_once: int = 14
     intensity: float = 1.0
+    only: tuple[str, ...] = ()
     end_seconds: float = END_SECONDS
 
 
@@ -145,6 +146,7 @@ def _carry_out(
         servers.database_url,
         LEASE_SECONDS + 0.5,
         trial.intensity,
+        trial.only,
     )
     began = told = moved = time.monotonic()
     counts = (0, 0)
