@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from workflows.compile.plan import PlanStep
@@ -54,19 +55,12 @@ def expand(job: Job) -> Settlement | None:
     database, claim = job.runtime.database, job.claim
     calls, keys = _calls(job)
     lease = job.runtime.config.lease_seconds
-    first = claim.items_inserted or 0
-    while first < len(calls) or first == 0:
-        upto = first + ITEMS_PER_TRANSACTION
-        chunk, names = calls[first:upto], keys[first:upto]
-        if not database.retrying(
-            lambda tx, first=first, chunk=chunk, names=names: maps.add_items(  # type: ignore[misc]
-                tx, claim, first, names, chunk, len(calls), lease
-            )
-        ):
+    begun = claim.items_inserted or 0
+    for first in range(begun, max(len(calls), begun + 1), ITEMS_PER_TRANSACTION):
+        last = first + ITEMS_PER_TRANSACTION
+        write = partial(maps.add_items, claim=claim, first=first, total=len(calls), lease=lease)
+        if not database.retrying(partial(write, keys=keys[first:last], items=calls[first:last])):
             return None
-        first = min(upto, len(calls))
-        if not calls:
-            break
     return database.retrying(lambda tx: _open(tx, job, len(calls)))
 
 

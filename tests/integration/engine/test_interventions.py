@@ -99,11 +99,11 @@ def test_a_map_that_was_cut_off_while_it_wrote_its_calls_is_whole_after_a_retry(
     chunks: list[int] = []
     write = maps.add_items
 
-    def write_one_chunk(tx: Transaction, *rest: Any) -> bool:
+    def write_one_chunk(tx: Transaction, **rest: Any) -> bool:
         if chunks:
             raise Killed
         chunks.append(1)
-        return write(tx, *rest)
+        return write(tx, **rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(mapping, "ITEMS_PER_TRANSACTION", 10)
