@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -20,12 +22,31 @@ VISIBILITY_TIMEOUT_SECONDS = 86_400
 """Redis hands an unacknowledged message out again after this time. Leases recover a lost step within seconds, so this
 is only a last resort, and a short one would start long steps twice."""
 
+RECONNECT_SECONDS = 1.0
+"""A broker that was away is found again so soon after its return. kombu would wait up to half a minute between tries,
+the longer the longer the broker has been away."""
+
+
+class _SteadyConnection(Connection):
+    """A connection that is tried again at steady intervals."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Connection:
+        """See `kombu.Connection.ensure_connection`."""
+        steady = {"interval_start": RECONNECT_SECONDS, "interval_step": 0.0, "interval_max": RECONNECT_SECONDS}
+        # Celery and our own callers give `errback` and `max_retries` by place, and intervals by name if at all.
+        found: Connection = super().ensure_connection(*args, **{**steady, **kwargs})  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Amqp(AMQP):
+    Connection = _SteadyConnection
+
 
 def make_app(config: Config, *, name: str = "celeriac", extra_queues: tuple[str, ...] = ()) -> Celery:
     """A configured Celery application, without the engine's tasks (`workflows.engine.tasks.install` adds them)."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "workflows.engine.transport:Transport"
-    app = Celery(name, set_as_current=False)
+    app = Celery(name, set_as_current=False, amqp=_Amqp)
     app.conf.update(celery_settings(config, extra_queues))
     return app
 
@@ -74,6 +95,7 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "task_create_missing_queues": True,
         "task_ignore_result": True,
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a worker waits for its broker as long as it takes
         "broker_pool_acquire_timeout": 30.0,
         "broker_connection_timeout": 5,
         # The reconciler sends again what could not be sent: a worker must not wait long for a broker that is away.
