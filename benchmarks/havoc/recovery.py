@@ -17,7 +17,8 @@ def recovery_seconds(entries: Sequence[Entry], faults: Iterable[Fault]) -> dict[
     """Seconds by kind of fault.
 
     Of a death: from it to the next start of what the process was doing; what the process had already brought to its end
-    is never started again and is not counted. Of a server: from its first answer to the next start of any step.
+    is never started again and is not counted. Of a server: from its first answer to the next start of any step, unless
+    it was hit once more in between.
     """
     found: dict[str, list[float]] = defaultdict(list)
     by_pid: dict[int, list[Entry]] = defaultdict(list)
@@ -27,10 +28,15 @@ def recovery_seconds(entries: Sequence[Entry], faults: Iterable[Fault]) -> dict[
         by_pid[entry.pid].append(entry)
         by_who[entry.who].append(entry)
     times = [entry.at for entry in starts]
+    faults = list(faults)
     for fault in faults:
+        hits = [other.at for other in faults if other.kind == fault.kind]
         if fault.kind in SERVERS and fault.over_at is not None:
             index = bisect_right(times, fault.over_at)
-            if index < len(times):
+            is_hit_again = (
+                any(hit < times[index] for hit in hits if hit > fault.over_at) if index < len(times) else True
+            )
+            if not is_hit_again:
                 found[fault.kind].append(times[index] - fault.over_at)
         for pid in fault.pids if fault.kind in DEATHS else ():
             before = [entry for entry in by_pid[pid] if entry.at <= fault.at]
