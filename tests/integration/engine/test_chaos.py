@@ -40,6 +40,6 @@ def test_every_random_work_is_a_workflow_whose_end_is_foretold() -> None:
 
 @pytest.mark.timeout(120)
 def test_steps_that_do_not_wait_for_all_their_parents_are_noticed(open_folder: Path) -> None:
-    trial = Trial(runs=4, seed=5, database="sqlite", bug="deps", workers=1, intensity=0.001, end_seconds=2.0)
+    trial = Trial(runs=6, seed=5, database="sqlite", bug="deps", workers=1, intensity=0.001, end_seconds=3.0)
     verdict = carry_out(trial, open_folder)
     assert "nothing starts before its parents' end" in {violation.law for violation in verdict.violations}
