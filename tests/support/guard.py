@@ -10,6 +10,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def main(lock: str, folder: str, user: str, command: list[str]) -> None:
         server.kill()
         server.wait()
         # Out of the way first, at once: a process that comes now makes the folder anew.
-        gone = Path(folder).rename(f"{folder}.gone")
-        shutil.rmtree(gone, ignore_errors=True)
+        with suppress(FileNotFoundError):  # or its owner has cleared it away already
+            shutil.rmtree(Path(folder).rename(f"{folder}.gone"), ignore_errors=True)
 
 
 if __name__ == "__main__":
