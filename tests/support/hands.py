@@ -83,8 +83,11 @@ class Hands:
         return execute_unit(self.runtime, unit, is_redelivered=False)
 
     def drain(self) -> None:
-        """Execute all that is ready until nothing is; waiting is cut short, and the reconciler is not asked."""
-        while ready := self.rows(f"SELECT run_pk, ordinal, part FROM step_runs WHERE {READY}"):
+        """Execute all that is ready, by ascending key, until nothing is; waiting is cut short, nobody reconciles.
+
+        Without an order PostgreSQL gives rows as they lie, and that changes with every update and clean-up.
+        """
+        while ready := self.rows(f"SELECT run_pk, ordinal, part FROM step_runs WHERE {READY} ORDER BY 1, 2, 3"):
             self.change(f"UPDATE step_runs SET not_before = NULL WHERE {READY}")
             for row in ready:
                 self.execute(Unit(*row))
