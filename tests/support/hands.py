@@ -19,7 +19,6 @@ from pydantic import BaseModel
 from sqlalchemy.engine import make_url
 
 from tests.support.cluster import Cluster
-from workflows.db import database as database_module
 from workflows.db import units, upkeep
 from workflows.db.database import Statement
 from workflows.db.tables import metadata
@@ -150,10 +149,13 @@ class Hands:
 
 
 class _QuickTime:
-    """Stands for the module `time`: sleeping takes no time, and yet time goes on."""
+    """A clock on which sleeping takes no time, and yet time goes on."""
 
     def __init__(self) -> None:
         self._now = time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
 
     def monotonic(self) -> float:
         return self._now
@@ -173,5 +175,5 @@ def outage(hands: Hands) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hands.database, "_connection", refuse)
-        patch.setattr(database_module, "time", _QuickTime())
+        patch.setattr(hands.database, "clock", _QuickTime())
         yield

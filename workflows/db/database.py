@@ -34,6 +34,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
+from workflows.db.clock import Clock
 from workflows.model.errors import DatabaseUnavailableError
 
 Dialect = Literal["sqlite", "postgresql"]
@@ -52,6 +53,14 @@ _RETRIED_STATES = frozenset(
     }
 )
 
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    f"busy_timeout={int(_BUSY_TIMEOUT_SECONDS * 1000)}",
+    "cache_size=-16000",
+    "temp_store=MEMORY",
+)
 _LOCK_TIMEOUT_MILLISECONDS = 4_000
 _POSTGRES_OPTIONS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -61,9 +70,6 @@ _POSTGRES_OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-
-clock: Callable[[], float] = time.time
-"""What SQLite answers to `now`: SQLite is on one machine, so its clock is ours. Tests replace it."""
 
 
 class Statement:
@@ -146,13 +152,15 @@ class Database:
 
     Args:
         url: SQLAlchemy URL of SQLite or PostgreSQL.
+        clock: This process's time. SQLite is on one machine, so it is also what SQLite answers to `now`.
 
     Raises:
         DatabaseUnavailableError: the URL names another kind of database, or a file that cannot be made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Clock = time) -> None:
         self.url = url
+        self.clock = clock
         try:
             self._parsed = make_url(url)
         except ArgumentError:
@@ -218,7 +226,7 @@ class Database:
 
         @event.listens_for(engine, "connect")
         def configure(connection: sqlite3.Connection, _record: object) -> None:
-            _configure_sqlite(connection)
+            self._configure_file(connection)
 
         @event.listens_for(engine, "begin")
         def start(connection: Connection) -> None:
@@ -264,7 +272,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: it did not succeed within `patience_seconds`.
         """
-        give_up = time.monotonic() + patience_seconds
+        give_up = self.clock.monotonic() + patience_seconds
         pause = 0.02
         while True:
             try:
@@ -273,12 +281,12 @@ class Database:
             except (psycopg.Error, sqlite3.Error) as error:
                 if not is_passing(error):
                     raise
-                if time.monotonic() + pause > give_up:
+                if self.clock.monotonic() + pause > give_up:
                     raise DatabaseUnavailableError(
                         f"the database did not answer for {patience_seconds:.0f} s: {error}",
                         "check DATABASE_URL and that the database runs and has room",
                     ) from error
-                time.sleep(pause)
+                self.clock.sleep(pause)
                 pause = min(pause * 2, 1.0)
 
     def guarded(
@@ -327,9 +335,15 @@ class Database:
             raise DatabaseUnavailableError(
                 f"cannot open the database file {self.path}: {error}", "check that its folder exists and is writable"
             ) from error
-        _configure_sqlite(connection)
+        self._configure_file(connection)
         self._open_files.add(connection)
         return connection
+
+    def _configure_file(self, connection: sqlite3.Connection) -> None:
+        connection.isolation_level = None
+        connection.create_function("db_now", 0, self.clock.time)
+        for pragma in _SQLITE_PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
 
     def _open_socket(self) -> psycopg.Connection[Any]:
         url = self._parsed.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -412,17 +426,3 @@ def is_passing(error: BaseException) -> bool:
         text = str(error)
         return "locked" in text or "busy" in text or "disk" in text or "full" in text
     return False
-
-
-def _configure_sqlite(connection: sqlite3.Connection) -> None:
-    connection.isolation_level = None
-    connection.create_function("db_now", 0, lambda: clock())  # noqa: PLW0108 - tests replace the clock
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={int(_BUSY_TIMEOUT_SECONDS * 1000)}",
-        "cache_size=-16000",
-        "temp_store=MEMORY",
-    ):
-        connection.execute(f"PRAGMA {pragma}").fetchall()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -244,14 +243,13 @@ def resign(tx: Transaction, name: str, holder: str) -> None:
     tx.run(_RESIGN, {"name": name, "holder": holder})
 
 
-def broker_marker(tx: Transaction) -> tuple[str, bool]:
-    """Name of the key by which this database knows its broker again, and whether it was made just now."""
+def broker_marker(tx: Transaction, fresh: str) -> tuple[str, bool]:
+    """Name of the key by which this database knows its broker again, and whether it is `fresh`, noted just now."""
     row = tx.row(_FIND_MARKER, {"name": _MARKER})
     if row is not None:
         return str(row[0]), False
-    marker = uuid.uuid4().hex
-    tx.run(_ADD_MARKER, {"name": _MARKER, "holder": marker})
-    return marker, True
+    tx.run(_ADD_MARKER, {"name": _MARKER, "holder": fresh})
+    return fresh, True
 
 
 def due_runs(tx: Transaction) -> list[DueRun]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -11,6 +11,26 @@ from redis.exceptions import RedisError
 from workflows.model.errors import BrokerUnavailableError
 
 MARKER_PREFIX = "celeriac:marker:"
+
+
+class BrokerMemory(Protocol):
+    """What the reconciler asks a broker, to know whether messages are on their way or lost."""
+
+    def queue_length(self, queue: str) -> int:
+        """Messages that wait in the queue, without those that workers have taken."""
+        ...
+
+    def has_forgotten(self, marker: str) -> bool:
+        """Whether what `remember` left is gone."""
+        ...
+
+    def remember(self, marker: str) -> None:
+        """Leave the marker."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back."""
+        ...
 
 
 class Broker:

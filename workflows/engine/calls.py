@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping
 from typing import Any
 
 import pydantic
@@ -16,13 +12,20 @@ from billiard.common import terminate_handler_fired
 from pydantic import BaseModel
 
 from workflows.engine.context import EngineContext
-from workflows.model.errors import StepError, StepTimeoutError, ValidationError
+from workflows.engine.machine import Machine
+from workflows.model.errors import StepError, ValidationError
 from workflows.steps.registry import StepDefinition
 
 MAX_OUTPUT_BYTES = 1_000_000
 
 
-def call(definition: StepDefinition, values: Mapping[str, Any], context: EngineContext, timeout: float | None) -> str:
+def call(
+    definition: StepDefinition,
+    values: Mapping[str, Any],
+    context: EngineContext,
+    machine: Machine,
+    timeout: float | None,
+) -> str:
     """Run the step; its output as JSON text.
 
     Args:
@@ -38,7 +41,7 @@ def call(definition: StepDefinition, values: Mapping[str, Any], context: EngineC
     except pydantic.ValidationError as error:
         raise ValidationError(f"the input of '{definition.name}' does not fit: {_problems(error)}") from None
     try:
-        with _time_limit(timeout):
+        with machine.time_limit(timeout):
             result = definition.function(given, context)
     except SystemExit as error:
         if terminate_handler_fired():
@@ -61,26 +64,6 @@ def to_json(name: str, result: object) -> str:
             "store the data in a table or a file of your own and return its ids"
         )
     return text
-
-
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    # A timer of this process interrupts Python code exactly; code that never returns to Python is ended by the
-    # worker's parent a few seconds later. Only a main thread can take signals; other pools have the parent alone.
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise StepTimeoutError(f"the step ran longer than its timeout of {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _dump(value: object) -> object:

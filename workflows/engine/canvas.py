@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from celery import Celery
@@ -71,7 +71,7 @@ def publish_fragment(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) -
     publish_steps(app, [fragment_canvas(app, plan, fragment, run_pk)])
 
 
-def publish_steps(app: Celery, signatures: Iterable[Signature]) -> None:
+def publish_steps(app: Celery, signatures: Sequence[Signature]) -> None:
     """Publish signatures, or whole canvases, over one connection.
 
     Raises:

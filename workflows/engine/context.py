@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -59,7 +58,7 @@ class EngineContext:
 
     def progress(self, done: int, total: int) -> None:
         """See `StepContext.progress`."""
-        now = time.monotonic()
+        now = self._runtime.clock.monotonic()
         if total <= 0 or self._claim.unit.part or self._open is not None or now - self._told_at < 1.0:
             return  # within transaction() the row is locked by ourselves, and the end is near
         self._told_at = now
@@ -76,7 +75,7 @@ class EngineContext:
 
     def check_cancelled(self, every_seconds: float = 1.0) -> None:
         """See `StepContext.check_cancelled`."""
-        now = time.monotonic()
+        now = self._runtime.clock.monotonic()
         if now - self._asked_at < every_seconds:
             return
         self._asked_at = now
@@ -167,7 +166,7 @@ class EngineContext:
                 "ordinal": unit.ordinal,
                 "item_key": self.item_key,
                 "attempt": self.attempt,
-                "at": time.time(),
+                "at": self._runtime.clock.time(),
                 "level": level,
                 "message": safe_text(message),
             }

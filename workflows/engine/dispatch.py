@@ -11,7 +11,7 @@ from celery.canvas import Signature
 from workflows.compile.plan import Plan
 from workflows.db import upkeep
 from workflows.db.units import Unit
-from workflows.engine.canvas import fragment_canvas, publish_steps, step_signature
+from workflows.engine.canvas import fragment_canvas, step_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
@@ -58,7 +58,7 @@ def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -
 
 def _send(runtime: Runtime, signatures: list[Signature], units: list[Unit]) -> None:
     try:
-        publish_steps(runtime.app, signatures)
+        runtime.publish(runtime.app, signatures)
     except BrokerUnavailableError as error:
         _log.warning("%s; the reconciler will send %d ready steps", error, len(units))
         with suppress(DatabaseUnavailableError):

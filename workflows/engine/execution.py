@@ -7,7 +7,6 @@ lock whether there is something to do, and the table in `_refused` says what the
 from __future__ import annotations
 
 import logging
-import random
 
 from workflows.compile.plan import ArrivesBy, Plan
 from workflows.db import completion, runs, units
@@ -66,7 +65,7 @@ def run_claimed(job: Job) -> Outcome:
         return _run_range(job, definition) if claim.item_from is not None else _expand(job)
     ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None)
     try:
-        output = call(definition, _inputs(job), ctx, step.timeout_seconds)
+        output = call(definition, _inputs(job), ctx, runtime.machine, step.timeout_seconds)
         ctx.check_whole()
         return _end(job, State.SUCCESS, output=output, ctx=ctx)
     except FencedError as error:
@@ -98,7 +97,7 @@ def fail(job: Job, failure: Failure, ctx: EngineContext | None = None) -> Outcom
     if failure.is_cancellation:
         return _end(job, State.REVOKED, error=failure.to_json(), ctx=ctx)
     if failures < policy.max_attempts and policy.is_retryable(failure.names):
-        delay = policy.delay_before_next(failures, random.random())
+        delay = policy.delay_before_next(failures, job.runtime.random.random())
         return _put_off(job, State.RETRY, delay, failed=True, error=failure.to_json(), ctx=ctx)
     return _end(job, State.FAILURE, error=failure.to_json(), ctx=ctx)
 

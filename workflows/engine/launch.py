@@ -7,7 +7,6 @@ between commit and publish, the reconciler publishes.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from workflows.db import runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.engine import dispatch
-from workflows.engine.canvas import execute_signature, publish_steps
+from workflows.engine.canvas import execute_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError, NotFoundError
@@ -70,7 +69,7 @@ def submit(
         DatabaseUnavailableError: nothing was accepted.
     """
     params = coerce_params(plan.params, given, from_text=from_text)
-    run_id = str(uuid.uuid4())
+    run_id = runtime.make_id()
 
     def work(tx: Transaction) -> Submitted:
         mine = runs.by_run_id(tx, run_id)
@@ -105,7 +104,7 @@ def submit(
     if not accepted.is_new or not publish:
         return accepted
     try:
-        publish_steps(runtime.app, [execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
+        runtime.publish(runtime.app, [execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
     except BrokerUnavailableError as error:
         _log.warning("run %s is recorded and will start later: %s", accepted.run_id, error)
         with suppress(DatabaseUnavailableError):

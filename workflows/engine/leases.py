@@ -9,15 +9,10 @@ steps of dead ones.
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-
-import psutil
 
 from workflows.db import upkeep
 from workflows.db.units import Unit
@@ -62,6 +57,7 @@ class LeaseKeeper(threading.Thread):
         self._is_ended = False
         self._children: set[int] = set()
         self._beat_due = 0.0
+        self._renewal_due = 0.0
 
     def leave(self) -> None:
         """The worker is being stopped: say so at once, so that nothing of what is killed now is blamed on a step."""
@@ -76,20 +72,8 @@ class LeaseKeeper(threading.Thread):
 
     def run(self) -> None:
         """See `threading.Thread.run`."""
-        renewal_due = 0.0
         while not self._is_ended:
-            try:
-                children = set(living_children())
-                now = time.monotonic()
-                if now >= renewal_due or now >= self._beat_due or self._children - children:
-                    renewal_due = now + self._runtime.config.lease_seconds / RENEWALS_PER_LEASE
-                    self.renew()
-                self._children = children
-            except DatabaseUnavailableError as error:
-                _log.warning("leases are not renewed: %s", error)
-                self._end_frozen()
-            except Exception:  # noqa: BLE001 - a thread that dies here would let every lease of this worker run out
-                _log.warning("the lease-keeper goes on after an error", exc_info=True)
+            self.look()
             self._wake.wait(LOOK_SECONDS)
             self._wake.clear()
         if self._runtime.is_leaving:
@@ -97,14 +81,29 @@ class LeaseKeeper(threading.Thread):
             with suppress(DatabaseUnavailableError):
                 self.renew()
 
+    def look(self) -> None:
+        """See whether a child has gone; renew when that, or the time, asks for it. Whatever goes wrong."""
+        try:
+            children = set(self._runtime.machine.family())
+            now = self._runtime.clock.monotonic()
+            if now >= self._renewal_due or now >= self._beat_due or self._children - children:
+                self._renewal_due = now + self._runtime.config.lease_seconds / RENEWALS_PER_LEASE
+                self.renew()
+            self._children = children
+        except DatabaseUnavailableError as error:
+            _log.warning("leases are not renewed: %s", error)
+            self._end_frozen()
+        except Exception:  # noqa: BLE001 - a thread that dies here would let every lease of this worker run out
+            _log.warning("the lease-keeper goes on after an error", exc_info=True)
+
     def renew(self) -> None:
         """One round: heartbeat, renewal, the dead and those over time."""
         runtime = self._runtime
-        if time.monotonic() >= self._beat_due:
+        if runtime.clock.monotonic() >= self._beat_due:
             self.beat()
         held = runtime.database.guarded(lambda tx: upkeep.leases(tx, runtime.node), autocommit=True)
         # Only now: a child that was born since, and claimed, would look dead in an older list.
-        children = living_children()
+        children = runtime.machine.family()
         in_progress = self._in_progress()
         working = [lease for lease in held if children.get(lease.pid) and (lease.unit, lease.pid) in in_progress]
         if working:
@@ -124,7 +123,7 @@ class LeaseKeeper(threading.Thread):
                 tx,
                 runtime.node,
                 socket.gethostname(),
-                os.getpid(),
+                runtime.machine.pid(),
                 self._slots,
                 self._queues,
                 is_leaving=runtime.is_leaving,
@@ -132,32 +131,19 @@ class LeaseKeeper(threading.Thread):
             ),
             autocommit=True,
         )
-        self._beat_due = time.monotonic() + runtime.config.lease_seconds / RENEWALS_PER_LEASE
+        self._beat_due = runtime.clock.monotonic() + runtime.config.lease_seconds / RENEWALS_PER_LEASE
 
     def _end_frozen(self) -> None:
         """SQLite has one lock for all writers: whoever is stopped while holding it stops them all, and the recovery."""
         if self._runtime.database.dialect != "sqlite":
             return
-        for pid, is_running in living_children().items():
+        for pid, is_running in self._runtime.machine.family().items():
             if not is_running:
                 _log.warning("child %s is stopped while the database is locked: it is ended", pid)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                self._runtime.machine.kill(pid)
 
     def _end(self, lease: Lease) -> None:
         # The child is killed only after its try was ended in SQL while it was still this one.
-        if self._end_over_time(self._runtime, lease.unit, lease.token) and lease.pid != os.getpid():
-            os.kill(lease.pid, signal.SIGKILL)
-
-
-def living_children() -> dict[int, bool]:
-    """Children of this process, and itself (a pool without processes), with whether they run (True) or are stopped."""
-    found = {os.getpid(): True}
-    for child in psutil.Process().children(recursive=False):
-        try:
-            status = child.status()
-        except psutil.NoSuchProcess:
-            continue
-        if status not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-            found[child.pid] = status not in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    return found
+        machine = self._runtime.machine
+        if self._end_over_time(self._runtime, lease.unit, lease.token) and lease.pid != machine.pid():
+            machine.kill(lease.pid)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -106,7 +104,7 @@ class _Range:
         self._lines: list[dict[str, Any]] = []
         self._seconds = 0.0
         self._scope: dict[str, Any] | None = None
-        self._deadline_set = time.monotonic()
+        self._deadline_set = job.runtime.clock.monotonic()
 
     def run(self) -> Outcome:
         job = self._job
@@ -129,8 +127,10 @@ class _Range:
 
     def _put_deadline_off(self) -> None:
         timeout = self._job.step.timeout_seconds
-        now = time.monotonic()
-        if timeout is None or now - self._deadline_set < timeout * DEADLINE_REFRESH:
+        if timeout is None:
+            return
+        now = self._job.runtime.clock.monotonic()
+        if now - self._deadline_set < timeout * DEADLINE_REFRESH:
             return
         self._deadline_set = now
         seconds = deadline_seconds(self._job.step, self._job.claim.unit.part)
@@ -139,16 +139,16 @@ class _Range:
         )
 
     def _run_item(self, item: Item) -> None:
-        job = self._job
+        job, clock = self._job, self._job.runtime.clock
         attempt = item.failures + item.crashes + 1
         ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id, item.key, attempt)
-        started, clock = time.time(), time.perf_counter()
+        started, began = clock.time(), clock.monotonic()
         result: ItemResult
         try:
             _refuse_poison(item, job.runtime.config.max_crashes)
-            output = call(self._definition, self._values(item), ctx, job.step.timeout_seconds)
+            output = call(self._definition, self._values(item), ctx, job.runtime.machine, job.step.timeout_seconds)
             ctx.check_whole()
-            seconds = time.perf_counter() - clock
+            seconds = clock.monotonic() - began
             result = ItemResult(
                 item.index, State.SUCCESS.value, item.failures, started, started + seconds, output=output
             )
@@ -160,7 +160,7 @@ class _Range:
             raise
         except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
             ctx.roll_back()
-            seconds = time.perf_counter() - clock
+            seconds = clock.monotonic() - began
             failure = failure_of(error)
             ctx.keep_failure(failure)
             result = self._failed(item, failure, started, started + seconds)
@@ -206,7 +206,7 @@ class _Range:
     def _failed(self, item: Item, failure: Failure, started: float, ended: float) -> ItemResult:
         policy, failures = self._job.step.retry, item.failures + 1
         if failures < policy.max_attempts and policy.is_retryable(failure.names) and not failure.is_cancellation:
-            delay = policy.delay_before_next(failures, random.random())
+            delay = policy.delay_before_next(failures, self._job.runtime.random.random())
             return ItemResult(
                 item.index, State.RETRY.value, failures, started, ended, error=failure.to_json(), delay_seconds=delay
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -22,8 +21,8 @@ from workflows.db.runs import Advance
 from workflows.db.units import Unit, leave_canvas
 from workflows.db.upkeep import DueRun, DueStep
 from workflows.engine import dispatch, recovery, windows
-from workflows.engine.broker import Broker
-from workflows.engine.canvas import RUN_QUEUE, execute_signature, publish_steps, step_signature
+from workflows.engine.broker import BrokerMemory
+from workflows.engine.canvas import RUN_QUEUE, execute_signature, step_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement, end_run
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
@@ -42,7 +41,7 @@ SET_ASIDE_SECONDS = 60.0
 class Reconciler(threading.Thread):
     """Runs until `stop()`; survives every error."""
 
-    def __init__(self, runtime: Runtime, broker: Broker) -> None:
+    def __init__(self, runtime: Runtime, broker: BrokerMemory) -> None:
         super().__init__(name="celeriac-reconciler", daemon=True)
         self._runtime = runtime
         self._broker = broker
@@ -62,22 +61,25 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """See `threading.Thread.run`."""
         while not self._ended.is_set():
-            wait = TICK_SECONDS
-            try:
-                wait = self.tick()
-            except (DatabaseUnavailableError, BrokerUnavailableError) as error:
-                _log.warning("the reconciler waits: %s", error)
-            except Exception:  # noqa: BLE001 - the last backstop must not end
-                _log.warning("the reconciler goes on after an error", exc_info=True)
-            self._ended.wait(wait)
+            self._ended.wait(self.round())
         try:
             self._do(lambda tx: upkeep.resign(tx, LEADER, self._runtime.node))
         except DatabaseUnavailableError:
             _log.info("the lead is not given up, it will run out")
         self._broker.close()
 
+    def round(self) -> float:
+        """`tick`, whatever goes wrong. Seconds to sleep until the next."""
+        try:
+            return self.tick()
+        except (DatabaseUnavailableError, BrokerUnavailableError) as error:
+            _log.warning("the reconciler waits: %s", error)
+        except Exception:  # noqa: BLE001 - the last backstop must not end
+            _log.warning("the reconciler goes on after an error", exc_info=True)
+        return TICK_SECONDS
+
     def tick(self) -> float:
-        """One round, if this worker leads. Seconds to sleep until the next."""
+        """What is to be done, if this worker leads. Seconds to sleep until the next."""
         if not self._leads():
             return TICK_SECONDS
         self._watch_for_flush()
@@ -95,7 +97,7 @@ class Reconciler(threading.Thread):
         return min(TICK_SECONDS, max(SHORTEST_TICK_SECONDS, next_due))
 
     def _leads(self) -> bool:
-        now = time.monotonic()
+        now = self._runtime.clock.monotonic()
         if now < self._lead_until - LEADER_LEASE_SECONDS / 2:
             return True
         node = self._runtime.node
@@ -107,7 +109,7 @@ class Reconciler(threading.Thread):
 
     def _alone(self, run_pk: int, act: Callable[[], object]) -> None:
         """Do something for one run; whatever is wrong with it stays with it, and it is left alone for a minute."""
-        now = time.monotonic()
+        now = self._runtime.clock.monotonic()
         if self._set_aside.get(run_pk, 0.0) > now:
             return
         self._set_aside.pop(run_pk, None)
@@ -122,7 +124,8 @@ class Reconciler(threading.Thread):
     def _watch_for_flush(self) -> None:
         try:
             if self._marker is None:
-                self._marker, is_first = self._runtime.database.guarded(upkeep.broker_marker)
+                fresh = self._runtime.make_id()
+                self._marker, is_first = self._runtime.database.guarded(lambda tx: upkeep.broker_marker(tx, fresh))
                 if is_first:
                     self._broker.remember(self._marker)
             if self._broker.has_forgotten(self._marker):
@@ -241,7 +244,7 @@ class Reconciler(threading.Thread):
 
     def _publish(self, signatures: list[Signature]) -> bool:
         try:
-            publish_steps(self._runtime.app, signatures)
+            self._runtime.publish(self._runtime.app, signatures)
         except BrokerUnavailableError as error:
             _log.warning("%s", error)
             return False

@@ -10,22 +10,31 @@ import os
 import socket
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from random import Random, SystemRandom
 from typing import Generic, TypeVar
 
 from celery import Celery
+from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
 from workflows.db import runs
+from workflows.db.clock import Clock
 from workflows.db.database import Database
 from workflows.db.runs import RunContext
 from workflows.db.units import Worker
+from workflows.engine.canvas import publish_steps
+from workflows.engine.machine import Machine
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+Publish = Callable[[Celery, Sequence[Signature]], None]
+"""Sends canvases to the broker of an application; raises `BrokerUnavailableError` when not all were taken."""
 
 DEADLINE_GRACE_SECONDS = 5.0
 """How long a step may take to react to its soft timeout before its process is killed."""
@@ -68,7 +77,11 @@ def make_node_id() -> str:
 class Runtime:
     """Everything the engine's functions need, passed to them as their first argument.
 
+    Time, chance, messages and processes come from here (`clock`, `random`, `publish`, `machine`), so that a simulation
+    can put its own in their places.
+
     Attributes:
+        random: Of jitter and of run ids. The system's own, because forked children would share the state of any other.
         is_leaving: This worker is being stopped; what dies with it is not to blame.
     """
 
@@ -77,14 +90,26 @@ class Runtime:
     app: Celery
     steps: StepRegistry
     node: str = field(default_factory=make_node_id)
+    random: Random = field(default_factory=SystemRandom)
+    publish: Publish = publish_steps
+    machine: Machine = field(default_factory=Machine)
     is_leaving: bool = False
     _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
     _contexts: Lru[int, RunContext] = field(default_factory=lambda: Lru(512), repr=False)
 
     @property
+    def clock(self) -> Clock:
+        """This process's time: the one by which its database's patience is measured."""
+        return self.database.clock
+
+    @property
     def worker(self) -> Worker:
         """This process as the owner of a claim."""
-        return Worker(self.node, os.getpid())
+        return Worker(self.node, self.machine.pid())
+
+    def make_id(self) -> str:
+        """A new UUID."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     @property
     def steady_gap_seconds(self) -> float:
