@@ -18,7 +18,7 @@ import click
 import psutil
 import redis
 
-from celeriac.backends import prepare, runtime_of
+from celeriac.backends import check_broker, prepare, runtime_of
 from workflows.db import queries
 from workflows.db.migrate import upgrade
 from workflows.db.queries import WorkerView
@@ -65,7 +65,7 @@ def start(workers: int, concurrency: int, flower: bool, beat: bool, flower_port:
     runtime = runtime_of(config)
     prepare(runtime.database)
     runtime.database.close()
-    _check_broker(runtime)
+    check_broker(runtime)
     services = Services(_env(config), _say)
     with _stopping(services):
         for number in range(1, workers + 1):
@@ -247,14 +247,6 @@ def _answers(config: Config) -> bool:
         raise BrokerUnavailableError(f"the broker refuses the password: {error}", "correct REDIS_PASSWORD") from error
     except (redis.RedisError, OSError):
         return False
-
-
-def _check_broker(runtime: Runtime) -> None:
-    broker = Broker(runtime.app)
-    try:
-        broker.check()
-    finally:
-        broker.close()
 
 
 def _check_port(port: int) -> None:

@@ -14,9 +14,8 @@ from api.documents import problems
 from api.problems import ProblemPart, RequestError
 from api.services import Served
 from workflows.catalogue import Entry, read_entry
-from workflows.compile.explain import explain
 from workflows.compile.plan import Plan
-from workflows.engine.dry_run import plan_messages
+from workflows.engine.dry_run import dry_run
 from workflows.model.spec import ParamSpec
 from workflows.render import render
 from workflows.steps.registry import schemas
@@ -222,4 +221,4 @@ def _validated(entry: Entry) -> Validated:
 
 
 def _plan(served: Served, plan: Plan) -> dict[str, Any]:
-    return explain(plan, plan_messages(served.runtime.app, plan))
+    return dry_run(served.runtime.app, served.config, plan)

@@ -163,6 +163,22 @@ def prepare(database: Database) -> None:
         raise unavailable(error.__cause__ or error) from error
 
 
+def check_broker(runtime: Runtime) -> None:
+    """See to it that workers may be started on this broker.
+
+    Raises:
+        BrokerUnavailableError: it does not answer.
+        BrokerUnsafeError: it may throw messages away.
+    """
+    from workflows.engine.broker import Broker
+
+    broker = Broker(runtime.app)
+    try:
+        broker.check()  # what it warns about the worker says itself, in its log
+    finally:
+        broker.close()
+
+
 @contextmanager
 def reading(config: Config) -> Iterator[Database]:
     """The database, for a command that only looks: nothing is created.

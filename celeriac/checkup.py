@@ -47,6 +47,7 @@ def examine(config: Config) -> Iterator[Finding]:
         ("workers", _workers),
         ("waiting", _waiting),
         ("steps", _steps),
+        ("timeouts", _timeouts),
         ("model", _model),
     )
     for name, check in checks:
@@ -103,9 +104,15 @@ def _broker(config: Config) -> Finding:
     from workflows.engine.broker import Broker
 
     broker = Broker(runtime_of(config).app)
-    broker.check()
-    broker.close()
-    return Finding("broker", "ok", f"{maybe_sanitize_url(config.broker_url)} answers")
+    try:
+        caution = broker.check()
+    finally:
+        broker.close()
+    answers = f"{maybe_sanitize_url(config.broker_url)} answers"
+    if caution:
+        fact, _, advice = caution.partition("; ")
+        return Finding("broker", "warn", f"{answers}; {fact}", advice)
+    return Finding("broker", "ok", answers)
 
 
 def _embedded_broker(config: Config) -> Finding:
@@ -167,6 +174,19 @@ def _steps(config: Config) -> Finding:
 
     names = load_steps(config.step_modules).names()
     return Finding("steps", "ok", f"{len(names)}: {', '.join(names[:8])}{' ...' if len(names) > 8 else ''}")
+
+
+def _timeouts(config: Config) -> Finding:
+    from workflows.catalogue import Catalogue
+    from workflows.engine.broker_safety import impatience
+    from workflows.steps.registry import load_steps, schemas
+
+    entries = Catalogue(config.definition_folders, schemas(load_steps(config.step_modules))).all()
+    caution = impatience(config, [entry.plan for entry in entries if entry.plan is not None])
+    if caution:
+        fact, _, advice = caution.partition("; ")
+        return Finding("timeouts", "warn", fact, advice)
+    return Finding("timeouts", "ok", f"the broker waits for the longest step of {len(entries)} definitions")
 
 
 def _model(_config: Config) -> Finding:

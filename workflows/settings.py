@@ -92,6 +92,15 @@ class Config:
         return self.broker_url if self.broker_url.startswith(("redis", "cache+memory")) else self.redis_url
 
     @property
+    def visibility_timeout_seconds(self) -> int:
+        """Redis hands an unacknowledged message out again after this time.
+
+        Leases recover a lost step within seconds, so this is only a last resort, and a short one would start long
+        steps twice.
+        """
+        return self.integer("CELERIAC_VISIBILITY_TIMEOUT", 86_400)
+
+    @property
     def queues(self) -> tuple[str, ...]:
         """Queues beside `research` and `processing`, comma separated in `CELERIAC_QUEUES`."""
         names = self.env.get("CELERIAC_QUEUES", "").split(",")

@@ -21,14 +21,14 @@ def command(file: str, as_json: bool) -> None:
     source = definitions.find(file)
 
     from workflows.compile import compile_workflow
-    from workflows.compile.explain import explain, explain_text
+    from workflows.compile.explain import explain_text
     from workflows.engine.app import make_app
-    from workflows.engine.dry_run import plan_messages
+    from workflows.engine.dry_run import dry_run
     from workflows.steps.registry import load_steps, schemas
 
     workflow = definitions.parse(source, schemas(load_steps(config.step_modules)))
     plan = compile_workflow(workflow)
-    explained = explain(plan, plan_messages(make_app(config), plan))
+    explained = dry_run(make_app(config), config, plan)
     if as_json:
         print_json(explained)
         return

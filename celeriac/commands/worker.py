@@ -36,14 +36,13 @@ def command(concurrency: int | None, loglevel: str, as_json: bool) -> None:
 
 def _become_worker(config: Config, concurrency: int | None, loglevel: str, as_json: bool) -> None:
     """Turn this process into a Celery worker, so that signals are its own to answer."""
-    from celeriac.backends import prepare, runtime_of
-    from workflows.engine.broker import Broker
+    from celeriac.backends import check_broker, prepare, runtime_of
     from workflows.steps.registry import load_steps
 
     runtime = runtime_of(config, load_steps(config.step_modules))
     prepare(runtime.database)
     runtime.database.close()
-    Broker(runtime.app).check()
+    check_broker(runtime)
     if as_json:
         print_json_line({"embedded": False, "slots": concurrency, "queues": list(runtime.app.amqp.queues)})
     line = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--loglevel", loglevel]

@@ -15,7 +15,10 @@ SHOWN = 12
 
 
 def explain(
-    plan: Plan, messages: Sequence[MessageSize], durations: Mapping[str, float] | None = None
+    plan: Plan,
+    messages: Sequence[MessageSize],
+    durations: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Json]:
     """The JSON of the dry-run.
 
@@ -23,6 +26,7 @@ def explain(
         plan: The compiled workflow.
         messages: Every message of an undisturbed run as the broker would get it, ranges of maps left out.
         durations: Seconds by step id, for the critical path; without them every step counts 1.
+        notes: What the settings have to say about it, as sentences.
 
     Raises:
         BudgetError: the messages are over their limits.
@@ -45,7 +49,7 @@ def explain(
             "kinds": _kinds(messages),
         },
         "critical_path": [plan.steps[ordinal].id for ordinal in critical_path(plan, durations)],
-        "notes": _notes(plan),
+        "notes": [*_notes(plan), *notes],
     }
 
 

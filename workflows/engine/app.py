@@ -18,10 +18,6 @@ QUEUES = (RUN_QUEUE, "processing")
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
-VISIBILITY_TIMEOUT_SECONDS = 86_400
-"""Redis hands an unacknowledged message out again after this time. Leases recover a lost step within seconds, so this
-is only a last resort, and a short one would start long steps twice."""
-
 RECONNECT_SECONDS = 1.0
 """A broker that was away is found again so soon after its return. kombu would wait up to half a minute between tries,
 the longer the longer the broker has been away."""
@@ -55,7 +51,7 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
     """Celery's settings, derived from ours."""
     names = dict.fromkeys((*QUEUES, *config.queues, *extra_queues))
     transport = {
-        "visibility_timeout": config.integer("CELERIAC_VISIBILITY_TIMEOUT", VISIBILITY_TIMEOUT_SECONDS),
+        "visibility_timeout": config.visibility_timeout_seconds,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
         # A broker that hangs is as good as away: nobody may wait for it without end.

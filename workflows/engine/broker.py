@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from workflows.engine.broker_safety import Memory, examine_memory
 from workflows.model.errors import BrokerUnavailableError
 
 MARKER_PREFIX = "celeriac:marker:"
@@ -54,9 +55,15 @@ class Broker:
         key = MARKER_PREFIX + marker
         self._ask(lambda channel: _redis(channel) is not None and _redis(channel).set(key, "1"))
 
-    def check(self) -> None:
-        """Raise `BrokerUnavailableError` unless the broker answers."""
-        self._ask(lambda channel: _redis(channel) is None or _redis(channel).ping())
+    def check(self) -> str:
+        """What to be careful about with this broker, as a sentence; empty when all is well.
+
+        Raises:
+            BrokerUnavailableError: it does not answer.
+            BrokerUnsafeError: it may throw messages away.
+        """
+        memory = self._ask(lambda channel: _redis(channel) and _memory(_redis(channel)))
+        return "" if memory is None else examine_memory(memory)
 
     def close(self) -> None:
         """Close the connection."""
@@ -87,3 +94,12 @@ class Broker:
 def _redis(channel: Any) -> Any:
     """The Redis client under a channel; None on other transports."""
     return getattr(channel, "client", None)
+
+
+def _memory(client: Any) -> Memory:
+    """From INFO alone: many a managed server forbids CONFIG."""
+    try:
+        told = client.info("memory")
+    except ResponseError:  # a user who may not ask; that the server answers is known all the same
+        told = {}
+    return Memory(told.get("maxmemory_policy", ""), told.get("maxmemory"))

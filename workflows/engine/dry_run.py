@@ -7,27 +7,27 @@ from collections.abc import Mapping
 from celery import Celery
 from celery.utils import uuid
 
-from workflows.compile import compile_workflow
 from workflows.compile.budget import MessageSize
 from workflows.compile.explain import explain
 from workflows.compile.plan import Plan
+from workflows.engine.broker_safety import impatience
 from workflows.engine.canvas import execute_signature, fragment_canvas
 from workflows.engine.measure import Origin, Scale
-from workflows.model.spec import Json, Workflow
+from workflows.model.spec import Json
+from workflows.settings import Config
 
 RUN_PK = 10**9
 """Key of the run that is never made: as long as keys get in years of use."""
 
 
-def dry_run(app: Celery, workflow: Workflow, durations: Mapping[str, float] | None = None) -> dict[str, Json]:
-    """What a run of this workflow would send, as the JSON of `celeriac plan --json`; nothing is touched.
+def dry_run(app: Celery, config: Config, plan: Plan, durations: Mapping[str, float] | None = None) -> dict[str, Json]:
+    """What a run of this plan would send, as the JSON of `celeriac plan --json`; nothing is touched.
 
     Raises:
-        GraphError: the steps do not form an acyclic graph.
         BudgetError: the messages would be too large for the broker.
     """
-    plan = compile_workflow(workflow)
-    return explain(plan, plan_messages(app, plan), durations)
+    caution = impatience(config, [plan])
+    return explain(plan, plan_messages(app, plan), durations, [caution] if caution else [])
 
 
 def plan_messages(app: Celery, plan: Plan, run_pk: int = RUN_PK) -> list[MessageSize]:

@@ -10,7 +10,7 @@ from workflows.db.database import Transaction
 from workflows.db.queries import WaitingStep, WorkerView
 from workflows.engine.broker import Broker
 from workflows.engine.runtime import Runtime
-from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
+from workflows.model.errors import BrokerUnavailableError, BrokerUnsafeError, DatabaseUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ def examine(runtime: Runtime, *, patience_seconds: float = 2.0) -> Health:
 def _examine_broker(runtime: Runtime) -> Check:
     broker = Broker(runtime.app)
     try:
-        broker.check()
-    except BrokerUnavailableError as error:
-        return Check(False, str(error))
+        caution = broker.check()
+    except (BrokerUnavailableError, BrokerUnsafeError) as error:
+        return Check(False, f"{error}; {error.hint}")
     finally:
         broker.close()
-    return Check(True, "answers")
+    return Check(True, f"answers; {caution}" if caution else "answers")

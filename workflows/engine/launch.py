@@ -17,6 +17,7 @@ from workflows.db import runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.engine import dispatch
+from workflows.engine.broker_safety import impatience
 from workflows.engine.canvas import execute_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
@@ -138,6 +139,8 @@ def start_run(runtime: Runtime, run_pk: int) -> bool:
 
     if not runtime.database.retrying(work):
         return False
+    if caution := impatience(runtime.config, [plan]):
+        _log.warning("run %s: %s", context.run_id, caution)
     roots = [step.ordinal for step in plan.steps if not step.predecessors]
     dispatch.publish(runtime, plan, run_pk, Settlement(ready=roots))
     return True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
+from celery.platforms import EX_FAILURE
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.worker import state
 
 from workflows.db import upkeep
 from workflows.db.units import Unit
@@ -21,6 +21,7 @@ from workflows.engine.leases import LeaseKeeper
 from workflows.engine.outcomes import Outcome
 from workflows.engine.reconciler import Reconciler
 from workflows.engine.runtime import Runtime
+from workflows.model.errors import BrokerUnavailableError, BrokerUnsafeError
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +67,9 @@ def _attend_workers(app: Celery, runtime: Runtime) -> None:
     def begin(sender: Any, **_: Any) -> None:
         if sender.app is not app:
             return
-        if not upkeep.has_tables(runtime.database):
-            _log.critical("the database has no tables yet, or those of another version: run `celeriac db upgrade`")
-            os.kill(os.getpid(), signal.SIGTERM)
+        if trouble := _trouble(app, runtime):
+            _log.critical("this worker must not start: %s", trouble)
+            state.should_stop = EX_FAILURE
             return
         slots = int(getattr(sender.pool, "num_processes", None) or getattr(sender.pool, "limit", None) or 1)
         queues = tuple(app.amqp.queues.consume_from)
@@ -91,3 +92,20 @@ def _attend_workers(app: Celery, runtime: Runtime) -> None:
         for thread in threads:
             thread.join(timeout=5.0)
         launch.leave(runtime)
+
+
+def _trouble(app: Celery, runtime: Runtime) -> str:
+    """Why a worker must not take messages from this broker, or not for this database; empty when it may."""
+    if not upkeep.has_tables(runtime.database):
+        return "the database has no tables yet, or those of another version: run `celeriac db upgrade`"
+    broker = Broker(app)
+    try:
+        if caution := broker.check():
+            _log.warning("%s", caution)
+    except BrokerUnsafeError as error:
+        return f"{error}; {error.hint}"
+    except BrokerUnavailableError as error:
+        _log.warning("%s", error)  # it has gone again; the worker waits for its return
+    finally:
+        broker.close()
+    return ""

@@ -85,6 +85,10 @@ class BrokerUnavailableError(CeleriacError):
     """The message broker does not answer."""
 
 
+class BrokerUnsafeError(CeleriacError):
+    """The message broker is set up to throw messages away."""
+
+
 class DatabaseUnavailableError(CeleriacError):
     """The database does not answer, or its tables are not those of this version."""
 

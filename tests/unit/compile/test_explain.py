@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -12,17 +13,22 @@ from workflows.compile.budget import BudgetError, MessageSize, check_budget, wei
 from workflows.compile.explain import explain_text
 from workflows.engine.app import make_app
 from workflows.engine.dry_run import dry_run
-from workflows.model.spec import Workflow
+from workflows.model.spec import Json, Workflow
 from workflows.settings import Config
 
 # Nothing answers there: a dry-run that asked a broker would fail.
-APP = make_app(Config({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}))
+CONFIG = Config({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"})
+APP = make_app(CONFIG)
 
 DIAMOND = workflow(5, [(0, 1), (1, 2), (0, 3), (2, 4), (3, 4), (0, 4)])
 
 
+def dry_run_of(definition: Workflow, durations: Mapping[str, float] | None = None) -> dict[str, Json]:
+    return dry_run(APP, CONFIG, compile_workflow(definition), durations)
+
+
 def test_the_dry_run_tells_the_canvas_the_gates_and_the_critical_path() -> None:
-    told = dry_run(APP, DIAMOND)
+    told = dry_run_of(DIAMOND)
     assert told["workflow"] == "w"
     assert told["fingerprint"] == DIAMOND.fingerprint()
     assert set(told["steps"]) == {"s0", "s1", "s2", "s3", "s4"}
@@ -39,7 +45,7 @@ def test_the_dry_run_tells_the_canvas_the_gates_and_the_critical_path() -> None:
 
 
 def test_the_dry_run_counts_the_messages_of_every_kind() -> None:
-    messages = dry_run(APP, DIAMOND)["messages"]
+    messages = dry_run_of(DIAMOND)["messages"]
     assert [(kind["kind"], kind["count"]) for kind in messages["kinds"]] == [
         ("job", 1),
         ("step", 1),
@@ -53,18 +59,18 @@ def test_the_dry_run_counts_the_messages_of_every_kind() -> None:
 
 
 def test_known_durations_decide_the_critical_path() -> None:
-    assert dry_run(APP, DIAMOND, {"s3": 60})["critical_path"] == ["s0", "s3", "s4"]
+    assert dry_run_of(DIAMOND, {"s3": 60})["critical_path"] == ["s0", "s3", "s4"]
 
 
 def test_a_map_is_one_message_and_a_note() -> None:
-    told = dry_run(APP, workflow(2, [(0, 1)], maps=[1]))
+    told = dry_run_of(workflow(2, [(0, 1)], maps=[1]))
     assert told["messages"]["count"] == 3
     assert "'s1' is a map" in told["notes"][0]
 
 
 def test_the_text_for_people_shows_all_of_it_and_shortens_what_is_long() -> None:
     wide = workflow(102, [(0, n) for n in range(1, 101)] + [(n, 101) for n in range(1, 101)])
-    text = explain_text(compile_workflow(wide), dry_run(APP, wide))
+    text = explain_text(compile_workflow(wide), dry_run_of(wide))
     for words in ("102 steps, 200 edges, series-parallel", "... 88 more], s101)", "gates (100)", "100 x chord header",
                   "messages (103)", "s0 -> s1 -> s101"):  # fmt: skip
         assert words in text
@@ -83,7 +89,7 @@ def test_the_text_for_people_shows_all_of_it_and_shortens_what_is_long() -> None
 def test_a_thousand_steps_are_told_in_under_two_seconds_and_within_the_budget(edges: list[tuple[int, int]]) -> None:
     definition = workflow(1000, edges)
     start = time.process_time()
-    messages = dry_run(APP, definition)["messages"]
+    messages = dry_run_of(definition)["messages"]
     assert time.process_time() - start < 2
     assert messages["count"] == 1001
     assert messages["largest_bytes"] <= 8192
@@ -98,7 +104,7 @@ FOURS = [(n, n + 1) for n in range(400) if n % 4 != 3] + [(n, 400) for n in rang
 )
 def test_not_even_the_longest_names_of_queues_break_the_budget(size: int, edges: list[tuple[int, int]]) -> None:
     steps = (replace(step, queue="q" * 64) for step in workflow(size, edges).steps)
-    assert dry_run(APP, Workflow("w", tuple(steps)))["messages"]["mean_bytes"] <= 2048
+    assert dry_run_of(Workflow("w", tuple(steps)))["messages"]["mean_bytes"] <= 2048
 
 
 @pytest.mark.parametrize(("sizes", "words"), [([100] * 99 + [8193], "8193 bytes"), ([2048, 2050], "2049 bytes on av")])
