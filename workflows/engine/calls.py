@@ -48,7 +48,7 @@ def call(
             raise  # the worker is being stopped: this process is on its way out, whatever the step is doing
         # Libraries made for the command line do this; it must not take the worker's process along.
         raise StepError(f"the step called sys.exit({error.code!r})") from error
-    return to_json(definition.name, result)
+    return context.redact_values(to_json(definition.name, result))
 
 
 def to_json(name: str, result: object) -> str:

@@ -151,7 +151,11 @@ class EngineContext:
             return
         if len(self.lines) == LOG_LINES_PER_TRY - 1:
             message = f"log ends here: a try keeps {LOG_LINES_PER_TRY} lines"
-        self._append(level, message[:LOG_LINE_LENGTH])
+        self._append(level, self._runtime.secrets.redact(message))
+
+    def redact_values(self, text: str) -> str:
+        """The JSON text of an output without secrets."""
+        return self._runtime.secrets.redact_values(text)
 
     def keep_failure(self, failure: Failure) -> None:
         """Add the traceback of what the step raised, however much it has logged before: its last lines tell most."""
@@ -168,7 +172,7 @@ class EngineContext:
                 "attempt": self.attempt,
                 "at": self._runtime.clock.time(),
                 "level": level,
-                "message": safe_text(message),
+                "message": safe_text(message)[:LOG_LINE_LENGTH],
             }
         )
 

@@ -77,7 +77,7 @@ def run_claimed(job: Job) -> Outcome:
         return _release(job, str(error))
     except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
         ctx.roll_back()
-        failure = failure_of(error)
+        failure = failure_of(error, runtime.secrets.redact)
         ctx.keep_failure(failure)
         return fail(job, failure, ctx)
 
@@ -272,7 +272,7 @@ def _expand(job: Job) -> Outcome:
     except DatabaseUnavailableError as error:
         return _release(job, str(error))
     except Exception as error:  # noqa: BLE001 - an expression over data of this run may fail in any way
-        return fail(job, failure_of(error))
+        return fail(job, failure_of(error, job.runtime.secrets.redact))
     if settlement is None:
         return Outcome.IGNORE
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)

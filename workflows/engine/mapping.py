@@ -161,7 +161,7 @@ class _Range:
         except Exception as error:  # noqa: BLE001 - step code may raise anything; its failure lives in SQL
             ctx.roll_back()
             seconds = clock.monotonic() - began
-            failure = failure_of(error)
+            failure = failure_of(error, job.runtime.secrets.redact)
             ctx.keep_failure(failure)
             result = self._failed(item, failure, started, started + seconds)
         self._seconds += seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -55,14 +56,15 @@ class Failure:
         return StepCancelledError.__name__ in self.names
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Describe an exception."""
+def failure_of(error: BaseException, redact: Callable[[str], str] = str) -> Failure:
+    """Describe an exception; `redact` hides secrets in its texts."""
     names = tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object)
     text = "".join(traceback.format_exception(type(error), error, _from_the_step_on(error.__traceback__)))
+    text = redact(text)
     if len(text) > _TRACEBACK_LIMIT:
         half = _TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[-half:]}"
-    return Failure(names[0], safe_text(str(error))[:_MESSAGE_LIMIT], names, safe_text(text))
+    return Failure(names[0], safe_text(redact(str(error)))[:_MESSAGE_LIMIT], names, safe_text(text))
 
 
 def _from_the_step_on(frames: TracebackType | None) -> TracebackType | None:

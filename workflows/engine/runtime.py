@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random, SystemRandom
 from typing import Generic, TypeVar
 
@@ -27,6 +28,7 @@ from workflows.db.runs import RunContext
 from workflows.db.units import Worker
 from workflows.engine.canvas import publish_steps
 from workflows.engine.machine import Machine
+from workflows.engine.secrets import SecretStore
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry
 
@@ -96,6 +98,11 @@ class Runtime:
     is_leaving: bool = False
     _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
     _contexts: Lru[int, RunContext] = field(default_factory=lambda: Lru(512), repr=False)
+
+    @cached_property
+    def secrets(self) -> SecretStore:
+        """The secrets that steps may refer to, and what hides them in texts."""
+        return SecretStore(self.config)
 
     @property
     def clock(self) -> Clock:
