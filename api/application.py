@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from api import cronjobs, events, probes, research, runs, workflows
+from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
 from api.feeds import Feeds
@@ -60,7 +61,9 @@ def create_app(config: Config | None = None) -> FastAPI:
         redirect_slashes=False,
         strict_content_type=False,
     )
-    install_problems(app, [route for router in ROUTERS for route in router.routes])
+    routes = [route for router in ROUTERS for route in router.routes]
+    require_declared(routes)
+    install_problems(app, routes)
     for router in ROUTERS:
         app.include_router(router)
     install_document(app)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from api.access import Scope, needs
 from api.bodies import JSON_OBJECT_BODY, RawBody, json_object
 from api.documents import problems
 from api.models import Step
@@ -24,7 +25,7 @@ from workflows.engine.health import Health
 from workflows.engine.launch import Submitted
 from workflows.model.states import is_terminal
 
-router = APIRouter(prefix="/api/cronjobs", tags=["cronjobs"])
+router = APIRouter(prefix="/api/cronjobs", tags=["cronjobs"], dependencies=[needs(Scope.READ)])
 
 LONGEST_WAIT_SECONDS = 3600.0
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.05, 0.5
@@ -103,6 +104,7 @@ class CancelledTask(BaseModel):
 
 @router.post(
     "/{workflow_id}/trigger",
+    dependencies=[needs(Scope.TRIGGER)],
     status_code=202,
     response_model_exclude_unset=True,
     openapi_extra=JSON_OBJECT_BODY,
@@ -179,7 +181,7 @@ def detailed_progress(task_id: str, served: Served) -> TaskProgress:
     )
 
 
-@router.post("/tasks/{task_id}/cancel", responses=problems(404))
+@router.post("/tasks/{task_id}/cancel", dependencies=[needs(Scope.OPERATE)], responses=problems(404))
 def cancel(task_id: str, served: Served) -> CancelledTask:
     """Cancel a run. Asked again, or of a run that has ended, it changes nothing and says how the run stands."""
     run = served.run(task_id)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api.access import Scope, needs
 from api.documents import problems
 from api.feeds import AFTER_ERROR_SECONDS, Event, Feeds, Watched
 from api.services import Served
@@ -19,7 +20,7 @@ from workflows.db import progress, runs
 from workflows.db.progress import RunHead
 from workflows.model.errors import DatabaseUnavailableError, NotFoundError
 
-router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/api/v1/runs", tags=["runs"], dependencies=[needs(Scope.READ)])
 
 RECONNECT_MILLISECONDS = 1000
 

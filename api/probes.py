@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from api.access import PUBLIC
 from api.services import Served
 from workflows.db.database import Statement
 from workflows.model.errors import DatabaseUnavailableError
 
-router = APIRouter(tags=["probes"])
+router = APIRouter(tags=["probes"], dependencies=[PUBLIC])
 
 _PING = Statement("SELECT 1")
 

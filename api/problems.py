@@ -47,6 +47,10 @@ class ForbiddenError(CeleriacError):
     """The request comes from a place that may not make it."""
 
 
+class UnauthorizedError(CeleriacError):
+    """The request comes without a key, or with one that is not valid."""
+
+
 class TooLargeError(CeleriacError):
     """The body of a request is larger than any that could be meant."""
 
@@ -61,6 +65,7 @@ class Kind(NamedTuple):
 KINDS: Mapping[type[CeleriacError], Kind] = {
     NotFoundError: Kind(404, "not-found"),
     ConflictError: Kind(409, "conflict"),
+    UnauthorizedError: Kind(401, "unauthorized"),
     ForbiddenError: Kind(403, "forbidden"),
     TooLargeError: Kind(413, "content-too-large"),
     ParamError: Kind(422, "params"),
@@ -125,6 +130,8 @@ def problem(
     answer = _AsciiJson(document, kind.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
     if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    elif kind.status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="celeriac"'
     return answer
 
 

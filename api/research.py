@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
+from api.access import Scope, needs
 from api.documents import problems
 from api.services import Served
 from pipeline.search import DEFAULT_COLLECTION, MAX_LIMIT, MAX_QUERY_CHARACTERS, search
 from workflows.model.json_schema import definition_schema
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[needs(Scope.READ)])
 
 
 class Hit(BaseModel):

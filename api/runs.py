@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, Field
 
+from api.access import Scope, needs
 from api.bodies import RawBody, json_object
 from api.documents import problems
 from api.models import Accepted, Cancelled, Run, RunDetail, Step, StepDetail, step_values
@@ -22,7 +23,7 @@ from workflows.engine import control
 from workflows.model.errors import NotFoundError
 from workflows.model.names import IDENTIFIER
 
-router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/api/v1/runs", tags=["runs"], dependencies=[needs(Scope.READ)])
 
 MOST = 1000
 """Entries of one page."""
@@ -143,6 +144,7 @@ class Retried(BaseModel):
 @router.post(
     "",
     status_code=202,
+    dependencies=[needs(Scope.TRIGGER)],
     openapi_extra=NEW_RUN,
     responses={200: {"model": Accepted, "description": "Accepted before, by this key"}, **problems(404, 409, 413, 422)},
 )
@@ -291,7 +293,7 @@ def run_graph(
     return graph_answer(_plan(served, report.run), text_format, layer, states)
 
 
-@router.post("/{run_id}/cancel", responses=problems(404))
+@router.post("/{run_id}/cancel", dependencies=[needs(Scope.OPERATE)], responses=problems(404))
 def cancel(run_id: str, served: Served, dry_run: DryRun = False) -> Cancelled:
     """Cancel a run: what has not started never will, what runs is told to stop. Idempotent."""
     run = served.run(run_id)
@@ -299,7 +301,7 @@ def cancel(run_id: str, served: Served, dry_run: DryRun = False) -> Cancelled:
     return Cancelled(run_id=run.run_id, dry_run=dry_run, **asdict(answer))
 
 
-@router.post("/{run_id}/retry", responses=problems(404, 409))
+@router.post("/{run_id}/retry", dependencies=[needs(Scope.OPERATE)], responses=problems(404, 409))
 def retry(run_id: str, served: Served, dry_run: DryRun = False) -> Retried:
     """Go on with a run that failed or was cancelled: what failed, and what waited for it; what is done stays."""
     run = served.run(run_id)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
+from api.access import Scope, needs
 from api.bodies import YAML_BODY, RawBody
 from api.documents import problems
 from api.problems import ProblemPart, RequestError
@@ -20,7 +21,7 @@ from workflows.model.spec import ParamSpec
 from workflows.render import render
 from workflows.steps.registry import schemas
 
-router = APIRouter(prefix="/api/v1", tags=["workflows"])
+router = APIRouter(prefix="/api/v1", tags=["workflows"], dependencies=[needs(Scope.READ)])
 
 Format = Literal["mermaid", "dot", "json"]
 Layer = Literal["dag", "canvas"]
