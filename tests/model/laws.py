@@ -73,7 +73,8 @@ def _means_what_it_says(protocol: Protocol, world: World, step: int) -> bool:
             return world.cancelled
         case State.SKIPPED:
             before = {world.rows[before].state for before in protocol.graph.predecessors[step]}
-            return not before.isdisjoint({State.FAILURE, State.REVOKED, State.SKIPPED})
+            declined = row.token > 0 and world.may.count(May.DECLINE) < model.may.count(May.DECLINE)
+            return declined or not before.isdisjoint({State.FAILURE, State.REVOKED, State.SKIPPED})
         case _:
             return False
 
@@ -89,7 +90,7 @@ def _run_agrees(protocol: Protocol, world: World) -> bool:
         case State.PROGRESS:
             return not steps <= TERMINAL
         case State.SUCCESS:
-            return steps == {State.SUCCESS}
+            return steps <= {State.SUCCESS, State.SKIPPED}
         case State.FAILURE:
             return (steps <= TERMINAL and State.FAILURE in steps and State.REVOKED not in steps) or refused
         case State.REVOKED:

@@ -29,6 +29,7 @@ class May(StrEnum):
     """What people, step code and deploys do that is no fault."""
 
     FAIL = "fail"
+    DECLINE = "decline"
     PARK = "park"
     RELEASE = "release"
     CANCEL = "cancel"

@@ -76,6 +76,8 @@ def _endings(protocol: Protocol, world: World, worker: Worker) -> Iterator[tuple
     if May.FAIL in world.may:
         last = world.rows[worker.message.step].failures + 1 >= protocol.model.max_attempts
         yield ("fails for the last time", Event.FAIL, May.FAIL) if last else ("fails", Event.RETRY, May.FAIL)
+    if May.DECLINE in world.may and worker.message.step not in protocol.graph.part_of:
+        yield "declines: its own condition is false", Event.DECLINE, May.DECLINE
     if May.PARK in world.may:
         yield "parks", Event.PARK, May.PARK
     if May.RELEASE in world.may:

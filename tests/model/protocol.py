@@ -141,7 +141,7 @@ class Protocol:
                 return self._commit(rest.with_row(step, row._replace(commits=row.commits + 1)), worker)
             case Event.FAIL:
                 return self._commit(rest.with_row(step, row._replace(failures=row.failures + 1)), worker)
-            case Event.CANCEL:
+            case Event.CANCEL | Event.DECLINE:
                 return self._commit(rest.with_row(step, row), worker)
             case Event.EXPAND:
                 return self._expand(rest.with_row(step, row), worker)

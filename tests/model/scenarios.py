@@ -16,7 +16,7 @@ MAP = (
     Fragment(0, FragmentKind.SINGLE, ((0,),)),
     Fragment(1, FragmentKind.SINGLE, ((1,),)),
 )
-FAIL, PARK, RELEASE, CANCEL, RESUME, REFUSE = May
+FAIL, DECLINE, PARK, RELEASE, CANCEL, RESUME, REFUSE = May
 
 SCENARIOS = {
     model.name: model
@@ -26,6 +26,7 @@ SCENARIOS = {
         Model("step-fails", STEP, faults=2, may=(FAIL, FAIL, FAIL, CANCEL)),
         Model("chain", CHAIN, faults=2),
         Model("chain-retried", CHAIN, faults=1, may=(FAIL, RELEASE), max_attempts=2),
+        Model("chain-declined", CHAIN, faults=1, may=(FAIL, DECLINE), max_attempts=2),
         Model("chord", CHORD, faults=2, reconcilers=1),
         Model("chord-cancelled", CHORD, faults=1, may=(FAIL, CANCEL), max_attempts=1),
         Model("chord-resumed", CHORD, faults=1, may=(FAIL, RESUME), max_attempts=1),

@@ -71,7 +71,7 @@ def _places(fragment: Fragment) -> Iterator[tuple[int, _Place]]:
 
 def _step(ordinal: int, spec: StepSpec, graph: Graph, place: _Place) -> PlanStep:
     mapping = spec.for_each
-    read = references([spec.with_, mapping and [mapping.items, mapping.key]])
+    read = references([spec.with_, spec.when, mapping and [mapping.items, mapping.key]])
     return PlanStep(
         ordinal=ordinal,
         id=spec.id,
@@ -82,6 +82,7 @@ def _step(ordinal: int, spec: StepSpec, graph: Graph, place: _Place) -> PlanStep
         timeout_seconds=spec.timeout_seconds,
         queue=spec.queue,
         run_if=spec.run_if,
+        when=spec.when,
         predecessors=graph.predecessors[ordinal],
         successors=graph.successors[ordinal],
         fragment=place.fragment,

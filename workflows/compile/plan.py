@@ -72,6 +72,7 @@ class PlanStep:
         fragment: Index of its fragment.
         off_canvas: Steps that its fragment would have delivered after it (the rest of its chain, the chord's body):
             they arrive by SQL once this step leaves its canvas.
+        when: The condition, an expression or a constant; None means that there is none.
         reads: Ids of the steps whose outputs its expressions read.
     """
 
@@ -84,6 +85,7 @@ class PlanStep:
     timeout_seconds: float | None
     queue: str
     run_if: TriggerRule
+    when: str | bool | None
     predecessors: tuple[int, ...]
     successors: tuple[int, ...]
     fragment: int
@@ -160,6 +162,7 @@ def _step_from_json(value: Mapping[str, Any]) -> PlanStep:
         timeout_seconds=value["timeout_seconds"],
         queue=value["queue"],
         run_if=TriggerRule(value["run_if"]),
+        when=value["when"],
         predecessors=tuple(value["predecessors"]),
         successors=tuple(value["successors"]),
         fragment=value["fragment"],

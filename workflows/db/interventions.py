@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from workflows.compile.plan import Plan
 from workflows.db import runs
@@ -108,6 +109,18 @@ def cancel(tx: Transaction, plan: Plan, context: RunContext) -> CancelAnswer:
     return CancelAnswer(state[0], finished, stopping, stopped, never_started)
 
 
+def _open_again(plan: Plan, standings: dict[int, tuple[Any, ...]]) -> set[int]:
+    """Steps that are not done. What a condition has skipped is done, unless something before it is to be done again."""
+    found: set[int] = set()
+    for ordinal, row in sorted(standings.items()):
+        if row[1] == State.SUCCESS:
+            continue
+        is_passed_by = row[1] == State.SKIPPED and row[2] == SkipReason.CONDITION
+        if not is_passed_by or any(before in found for before in plan.steps[ordinal].predecessors):
+            found.add(ordinal)
+    return found
+
+
 def resume(tx: Transaction, plan: Plan, run_pk: int, version_id: int, redispatch_seconds: float) -> list[int] | None:
     """A run that failed or was cancelled goes on in a new generation with what is not done; what is done stays.
 
@@ -120,11 +133,7 @@ def resume(tx: Transaction, plan: Plan, run_pk: int, version_id: int, redispatch
     if tx.row(_HAS_STEPS, {"run": run_pk}) is None:
         runs.materialise(tx, run_pk, version_id, state[3], redispatch_seconds)
     standings = {row[0]: row for row in tx.rows(_STANDINGS, {"run": run_pk})}
-    open_again = {
-        ordinal
-        for ordinal, row in standings.items()
-        if row[1] != State.SUCCESS and not (row[1] == State.SKIPPED and row[2] == SkipReason.CONDITION)
-    }
+    open_again = _open_again(plan, standings)
     if any(standings[ordinal][1] == State.PROGRESS for ordinal in open_again):
         return None
     done = (len(plan.steps) - len(open_again)) * STEP_PROGRESS

@@ -112,6 +112,11 @@ _REVOKE = Statement(f"""
     UPDATE step_runs SET status = 'REVOKED', finished_at = {{now}}, next_dispatch_at = NULL
     WHERE {_KEY} AND status IN ({quoted(sources(Event.CANCEL) - {State.PROGRESS})}) RETURNING finished_at""")
 
+_DECLINE = Statement(f"""
+    UPDATE step_runs SET status = 'SKIPPED', reason = 'condition', started_at = NULL, finished_at = {{now}},
+        next_dispatch_at = NULL, {_FREE}
+    WHERE {_MINE} RETURNING finished_at""")
+
 _ENDED_BY_ME = Statement(f"SELECT 1 FROM step_runs WHERE {_KEY} AND token = :token AND status = :status")
 
 _RETRY = Statement(f"""
@@ -219,6 +224,12 @@ def end(
             "failed": int(status is State.FAILURE),
         },
     )
+    return None if row is None else float(row[0])
+
+
+def decline(tx: Transaction, claim: Claim) -> float | None:
+    """PROGRESS to SKIPPED, because the step's own condition does not hold; the time, None when the claim is lost."""
+    row = tx.row(_DECLINE, {**claim.unit.key(), "token": claim.token})
     return None if row is None else float(row[0])
 
 

@@ -13,7 +13,7 @@ from workflows.db import completion, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.db.units import Unit
-from workflows.engine import dispatch, mapping, recovery
+from workflows.engine import conditions, dispatch, mapping, recovery
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -21,7 +21,7 @@ from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_
 from workflows.engine.runtime import Runtime
 from workflows.engine.scope import make_scope
 from workflows.engine.settlement import Settlement, advance, end_run, leave_worker, spread
-from workflows.model.errors import DatabaseUnavailableError, ValidationError
+from workflows.model.errors import CeleriacError, DatabaseUnavailableError, StepError, ValidationError
 from workflows.model.expressions import render
 from workflows.model.spec import TriggerRule
 from workflows.model.states import State, is_terminal
@@ -55,6 +55,8 @@ def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outco
 def run_claimed(job: Job) -> Outcome:
     """Run a unit that this process owns."""
     runtime, claim, step = job.runtime, job.claim, job.step
+    if step.when is not None and conditions.is_open(job) and (declined := _declined(job)) is not None:
+        return declined
     definition = runtime.steps.get(step.uses)
     if definition is None:
         return _park(job)
@@ -80,6 +82,23 @@ def run_claimed(job: Job) -> Outcome:
         failure = failure_of(error, runtime.secrets.redact)
         ctx.keep_failure(failure)
         return fail(job, failure, ctx)
+
+
+def _declined(job: Job) -> Outcome | None:
+    """The condition of the step decides; None when the step runs."""
+    try:
+        if conditions.holds(job):
+            return None
+        settlement = conditions.decline(job)
+    except DatabaseUnavailableError as error:
+        return _release(job, str(error))
+    except (CeleriacError, StepError) as error:
+        # The same values would fail in the same way: not tried again.
+        return _end(job, State.FAILURE, error=failure_of(error).to_json())
+    if settlement is None:
+        return Outcome.REFUSED
+    dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
+    return Outcome.RETURN
 
 
 def _run_range(job: Job, definition: StepDefinition) -> Outcome:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from workflows.model.conditions import truth
 from workflows.model.diagnostics import Code, Report, listed
 from workflows.model.drafts import Draft, ForEachDraft, StepDraft
 from workflows.model.errors import ExpressionError
@@ -17,7 +19,7 @@ from workflows.model.json_types import Problem, Schema, Unknown, problems
 from workflows.model.language import RULES_THAT_NEED_UPSTREAM
 from workflows.model.nodes import ListNode, MapNode, Node, Scalar, key_position_of, position_of
 from workflows.model.params import schema_of
-from workflows.model.spec import Json, Position
+from workflows.model.spec import Json, Position, TriggerRule
 
 StepSchemas = Mapping[str, tuple[dict[str, Any], dict[str, Any] | None]]
 """Registered step -> JSON Schemas of its input and of its output (None when it gives nothing)."""
@@ -36,11 +38,13 @@ class _Place:
         step: The step that reads; None for the outputs of the workflow.
         loop: The `for_each` whose `item` or `batch` exists here.
         in_items: Whether this is `for_each.items`, where they do not exist yet.
+        in_when: Whether this is `when`, which is decided once for the step and not for each of its calls.
     """
 
     step: StepDraft | None = None
     loop: ForEachDraft | None = None
     in_items: bool = False
+    in_when: bool = False
 
 
 @dataclass(slots=True)
@@ -82,6 +86,8 @@ class _Checker:
         if step.for_each is not None:
             types = TypeScope(types.params, types.outputs, self._for_each(step, step.for_each))
         self._input(step, types)
+        if step.when is not None:
+            self._when(step, step.when)
         if step.run_if in RULES_THAT_NEED_UPSTREAM and not step.needs and not self.reads.get(step.id):
             self.report.add(
                 Code.RULE_NEVER_HOLDS,
@@ -89,6 +95,49 @@ class _Checker:
                 f"'{step.run_if}' can never hold: step '{step.id}' needs nothing",
                 "name the steps that it watches under 'needs'",
             )
+
+    def _when(self, step: StepDraft, node: Scalar) -> None:
+        value = self._typed(node, _Place(step, in_when=True), self.types)
+        if isinstance(value, Unknown):
+            template = _readable(node)
+            if template is None:
+                return
+            known = None if value.schema is None else value.schema.types()
+            if template.sole is None or (known is not None and "boolean" not in known):
+                self.report.add(
+                    Code.CONDITION,
+                    node.position,
+                    "'when' is one expression that gives true or false",
+                    "put nothing around it, and compare what is no boolean: size(x) > 0, x != null",
+                )
+                return
+            if truth(template.sole, partial(self._possible, step)) is not False:
+                return
+        elif value is True:
+            return
+        self.report.add(
+            Code.NEVER_TRUE,
+            node.position,
+            f"'when' is never true: step '{step.id}' is always skipped",
+            "correct the condition, or remove the step",
+        )
+
+    def _possible(self, step: StepDraft, root: str, names: tuple[str, ...]) -> tuple[Json, ...] | None:
+        """All the values that a path in the condition of a step can have; None when they are not known."""
+        if root == "steps" and len(names) == 2 and names[1] == "status":
+            return _statuses(step)
+        if root != "params" or len(names) != 1 or names[0] not in self.types.params:
+            return None
+        branches = self.types.params[names[0]].alternatives()
+        found: list[Json] = []
+        for branch in branches:
+            if "enum" in branch.words:
+                found += branch.words["enum"]
+            elif branch.words.get("type") in _FEW:
+                found += _FEW[branch.words["type"]]
+            else:
+                return None
+        return tuple(found)
 
     def _uses(self, step: StepDraft) -> None:
         if self.steps is None or step.uses is None or step.uses.name in self.steps:
@@ -275,6 +324,14 @@ class _Checker:
         return True
 
     def _loop_variable(self, name: str, position: Position, place: _Place) -> bool:
+        if place.in_when:
+            self.report.add(
+                Code.OUT_OF_SCOPE,
+                position,
+                f"there is no '{name}' in 'when', which is decided once for the step",
+                "leave out items in for_each.items, or let the step return early",
+            )
+            return False
         if place.loop is None or place.in_items:
             where = "'items', which is evaluated before there are any" if place.in_items else "for_each"
             message = f"there is no '{name}' in {where}" if place.in_items else f"there is no '{name}' without {where}"
@@ -309,6 +366,19 @@ class _Checker:
             self.report.add(
                 Code.CYCLE, position, f"steps wait for each other: {' needs '.join(path)}", "remove one of these needs"
             )
+
+
+_FEW: Mapping[str, tuple[Json, ...]] = {"boolean": (True, False), "null": (None,)}
+_ENDED = ("SUCCESS", "FAILURE", "SKIPPED", "REVOKED")
+_OPEN = ("PENDING", "PROGRESS", "RETRY", "WAITING")
+_RULES_THAT_DO_NOT_WAIT = frozenset({TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED, TriggerRule.ONE_DONE})
+
+
+def _statuses(step: StepDraft) -> tuple[str, ...]:
+    """What the status of a step before this one can be by the time this one may start."""
+    if step.run_if is TriggerRule.ALL_SUCCESS:
+        return ("SUCCESS",)
+    return (*_ENDED, *_OPEN) if step.run_if in _RULES_THAT_DO_NOT_WAIT else _ENDED
 
 
 def _readable(node: Scalar) -> Template | None:

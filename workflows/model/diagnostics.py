@@ -74,11 +74,14 @@ class Code(StrEnum):
     SAME_KEY = "CEL034", "`for_each.key` does not depend on the item, so all calls would have the same key."
     MAP_OUTPUT = "CEL035", "`.output` of a step with `for_each`, or `.outputs`/`.failures` of one without."
 
+    CONDITION = "CEL036", "`when` is not one expression that gives true or false."
+
     # Graph
     CYCLE = "CEL040", "Steps wait for each other in a circle."
     SELF_DEPENDENCY = "CEL041", "A step needs itself."
     REPEATED_NEED = "CEL042", "`needs` names the same step twice."
     RULE_NEVER_HOLDS = "CEL043", "`run_if` waits for dependencies, but the step has none."
+    NEVER_TRUE = "CEL044", "`when` is false in every run, so the step is always skipped."
 
     # Types, checked when the registered steps are known
     UNKNOWN_USES = "CEL050", "`uses` names a step that is not registered."
@@ -91,7 +94,7 @@ class Code(StrEnum):
     )
 
 
-WARNINGS = frozenset({Code.AMBIGUOUS_WORD, Code.UNUSED_PARAM, Code.REPEATED_NEED})
+WARNINGS = frozenset({Code.AMBIGUOUS_WORD, Code.UNUSED_PARAM, Code.REPEATED_NEED, Code.NEVER_TRUE})
 """Codes that do not refuse the definition."""
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from workflows.model.diagnostics import Code
-from workflows.model.expressions import template_texts
+from workflows.model.expressions import holds_expression, template_texts
 from workflows.model.language import (
     DEFAULTS_KEYS,
     DEFAULTS_KEYS_LATER,
@@ -23,7 +23,7 @@ from workflows.model.language import (
     WORKFLOW_KEYS_LATER,
 )
 from workflows.model.names import STEP_NAME
-from workflows.model.nodes import Entry, MapNode, Node, Scalar, key_position_of, position_of, to_json
+from workflows.model.nodes import Entry, MapNode, Node, Scalar, describe, key_position_of, position_of, to_json
 from workflows.model.params import schema_problems, value_problems
 from workflows.model.policies import PERMANENT_ERRORS, RetryPolicy, Tolerance
 from workflows.model.reader import Named, Reader
@@ -73,6 +73,7 @@ class StepDraft:
     queue: str = DEFAULT_QUEUE
     run_if: TriggerRule = TriggerRule.ALL_SUCCESS
     run_if_position: Position = Position()
+    when: Scalar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,23 @@ def _step(entry: Entry, defaults: Defaults, read: Reader) -> StepDraft:
         queue=read.optional(node, "queue", read.identifier) or defaults.queue,
         run_if=TriggerRule(rule) if rule else TriggerRule.ALL_SUCCESS,
         run_if_position=entry.position if run_if is None else run_if.node.position,
+        when=read.optional(node, "when", lambda inner, _: _when(inner, read)),
     )
+
+
+def _when(node: Node, read: Reader) -> Scalar | None:
+    if isinstance(node, Scalar):
+        if isinstance(node.value, bool):
+            return node
+        if isinstance(node.value, str) and holds_expression(node.value):
+            return node
+    read.report.add(
+        Code.CONDITION,
+        node.position,
+        f"'when' is one expression that gives true or false, not {describe(node)}",
+        "write it like when: ${{ params.send }} or when: ${{ size(steps.fetch.output.ids) > 0 }}",
+    )
+    return None
 
 
 def _uses(node: MapNode, step: Entry, read: Reader) -> Named | None:

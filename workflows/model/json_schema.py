@@ -81,6 +81,10 @@ def _step() -> dict[str, Json]:
                 "default": TriggerRule.ALL_SUCCESS.value,
                 "description": "When to run, given how the steps before it ended.",
             },
+            "when": {
+                "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": r"\$\{\{"}],
+                "description": "One expression that gives true or false; false skips the step.",
+            },
             **_shared(),
         },
         required=("uses",),

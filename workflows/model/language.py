@@ -19,13 +19,14 @@ WORKFLOW_KEYS_LATER = frozenset({
 })  # fmt: skip
 DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry"})
 DEFAULTS_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool"})
-STEP_KEYS = frozenset({"needs", "uses", "with", "for_each", "retry", "timeout", "queue", "run_if"})
-STEP_KEYS_LATER = frozenset({"when", "cache", "priority", "rate_limit", "pool", "secrets"})
+STEP_KEYS = frozenset({"needs", "uses", "with", "for_each", "retry", "timeout", "queue", "run_if", "when"})
+STEP_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool", "secrets"})
 FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})
 RETRY_KEYS = frozenset({"max_attempts", "delay", "factor", "max_delay", "jitter", "only_for", "never_for"})
 
 RULES_THAT_NEED_UPSTREAM = frozenset({
-    "all_failed", "one_success", "one_failed", "one_done", "none_failed_min_one_success",
+    "all_failed", "all_skipped", "all_done_min_one_success", "one_success", "one_failed", "one_done",
+    "none_failed_min_one_success",
 })  # fmt: skip
 """Values of `run_if` that can never hold for a step without dependencies."""
 
@@ -35,7 +36,8 @@ ELSEWHERE: Mapping[str, str] = {
     "depends_on": "the key is 'needs'",
     "dependencies": "the key is 'needs'",
     "env": "hand values to a step through 'with'",
-    "if": "the key is 'run_if', with a rule such as all_success or all_done",
+    "if": "the key is 'when', with an expression such as ${{ params.send }}, or 'run_if', with a rule such as all_done",
+    "condition": "the key is 'when', with an expression such as ${{ params.send }}",
     "inputs": "the key is 'params' for a workflow, 'with' for a step",
     "jobs": "the key is 'steps'",
     "matrix": "the key is 'for_each'",

@@ -64,6 +64,7 @@ def _step(draft: StepDraft, needs: tuple[str, ...]) -> StepSpec:
         timeout_seconds=draft.timeout_seconds,
         queue=draft.queue,
         run_if=draft.run_if,
+        when=None if draft.when is None else to_json(draft.when),
         position=draft.position,
     )
 

@@ -71,7 +71,7 @@ class Reader:
                 Code.EXPRESSION_NOT_ALLOWED,
                 node.position,
                 f"no expression is evaluated in {what}",
-                "expressions may stand under with, for_each.items, for_each.key and outputs",
+                "expressions may stand under with, when, for_each.items, for_each.key and outputs",
             )
             return None
         return node.value

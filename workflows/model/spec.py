@@ -1,6 +1,6 @@
 """What a workflow is: the immutable values that the parser builds and the compiler reads.
 
-Strings under `with`, `items`, `key` and `outputs` may hold `${{ ... }}`; they are kept as text here, checked by
+Strings under `with`, `when`, `items`, `key` and `outputs` may hold `${{ ... }}`; they are kept as text here, checked by
 the parser, and evaluated when the step runs (`workflows.model.expressions`).
 """
 
@@ -25,6 +25,8 @@ class TriggerRule(StrEnum):
     ALL_SUCCESS = "all_success"
     ALL_DONE = "all_done"
     ALL_FAILED = "all_failed"
+    ALL_SKIPPED = "all_skipped"
+    ALL_DONE_MIN_ONE_SUCCESS = "all_done_min_one_success"
     ONE_SUCCESS = "one_success"
     ONE_FAILED = "one_failed"
     ONE_DONE = "one_done"
@@ -85,6 +87,7 @@ class StepSpec:
         needs: Declared dependencies and those that its expressions imply (`steps.NAME...`), sorted, without doubles.
         with_: Input of the step; strings may hold expressions.
         timeout_seconds: None means no limit.
+        when: A text that is one expression, or a boolean; when it gives false the step is skipped. None means true.
     """
 
     id: str
@@ -96,6 +99,7 @@ class StepSpec:
     timeout_seconds: float | None = None
     queue: str = "processing"
     run_if: TriggerRule = TriggerRule.ALL_SUCCESS
+    when: str | bool | None = None
     position: Position = field(default=Position(), compare=False)
 
 

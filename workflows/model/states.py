@@ -43,6 +43,7 @@ class Event(StrEnum):
     EXPIRE = "expire"
     RELEASE = "release"
     SKIP = "skip"
+    DECLINE = "decline"
     CANCEL = "cancel"
     RESUME = "resume"
 
@@ -64,6 +65,7 @@ STEP_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PROGRESS, Event.RELEASE): State.PENDING,
     (State.PROGRESS, Event.CANCEL): State.REVOKED,
     (State.PENDING, Event.SKIP): State.SKIPPED,
+    (State.PROGRESS, Event.DECLINE): State.SKIPPED,
     (State.PENDING, Event.CANCEL): State.REVOKED,
     (State.RETRY, Event.CANCEL): State.REVOKED,
     (State.WAITING, Event.CANCEL): State.REVOKED,
@@ -71,7 +73,10 @@ STEP_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.REVOKED, Event.RESUME): State.PENDING,
     (State.SKIPPED, Event.RESUME): State.PENDING,
 }
-"""`(from, event) -> to` for a step run and for a range of a map. RESUME starts a new generation."""
+"""`(from, event) -> to` for a step run and for a range of a map. RESUME starts a new generation.
+
+SKIP comes from what ended before the step, DECLINE from its own condition, which the worker that claimed it evaluates.
+"""
 
 RUN_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.CLAIM): State.PROGRESS,

@@ -1,4 +1,8 @@
-"""Trigger rules: whether a step may start, given how its dependencies stand. Pure; the words are Airflow's."""
+"""Trigger rules: whether a step may start, given how its dependencies stand. Pure; the words are Airflow's.
+
+A step that was skipped because something before it failed counts as failed (Airflow's `upstream_failed`); "skipped"
+means a step that its own condition, or that of a step before it, has kept from running.
+"""
 
 from __future__ import annotations
 
@@ -73,6 +77,16 @@ def decide(rule: TriggerRule, dependencies: Iterable[Dependency]) -> tuple[Decis
             if success or conditional:
                 return passed_by
             return wait if still_open else start
+        case TriggerRule.ALL_SKIPPED:
+            if len(found) > still_open + conditional:
+                return passed_by
+            return wait if still_open else start
+        case TriggerRule.ALL_DONE_MIN_ONE_SUCCESS:
+            if still_open:
+                return wait
+            if success:
+                return start
+            return blocked if failed else passed_by
         case TriggerRule.ONE_SUCCESS:
             if success:
                 return start
@@ -98,7 +112,7 @@ def decide(rule: TriggerRule, dependencies: Iterable[Dependency]) -> tuple[Decis
                 return wait
             return start if success else passed_by
         case TriggerRule.NONE_SKIPPED:
-            if any(d.status is State.SKIPPED for d in found):
+            if conditional:
                 return passed_by
             return wait if still_open else start
     assert_never(rule)
