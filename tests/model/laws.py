@@ -25,6 +25,8 @@ def broken_by_move(before: World, after: World) -> Iterator[str]:
             yield "the end of a step is final within a generation"
         if new.token > old.token and before.cancelled:
             yield "no step is claimed after its run was cancelled"
+        if new.token > old.token and before.run is State.PAUSED:
+            yield "no step is claimed while its run is paused"
 
 
 def broken_by_world(protocol: Protocol, world: World) -> Iterator[str]:
@@ -89,6 +91,8 @@ def _run_agrees(protocol: Protocol, world: World) -> bool:
             return never_started and not refused and not world.cancelled
         case State.PROGRESS:
             return not steps <= TERMINAL
+        case State.PAUSED:
+            return not steps <= TERMINAL and (never_started or not world.is_unmade)
         case State.SUCCESS:
             return steps <= {State.SUCCESS, State.SKIPPED}
         case State.FAILURE:

@@ -23,6 +23,8 @@ class Bug(StrEnum):
     DUPLICATE_RETURNS_NORMALLY = "duplicate_returns_normally"
     PUBLISH_BEFORE_COMMIT = "publish_before_commit"
     EXPIRE_AND_CRASH_BOTH_COUNTED = "expire_and_crash_both_counted"
+    RETRY_FORGETS_PAUSE = "retry_forgets_pause"
+    RESUME_TRUSTS_CANVAS = "resume_trusts_canvas"
 
 
 class May(StrEnum):
@@ -35,6 +37,7 @@ class May(StrEnum):
     CANCEL = "cancel"
     RESUME = "resume"
     REFUSE = "refuse"
+    PAUSE = "pause"
 
 
 @dataclass(frozen=True)

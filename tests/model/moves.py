@@ -106,10 +106,15 @@ def _reconcilers(protocol: Protocol, world: World) -> Iterator[Move]:
 
 
 def _people(protocol: Protocol, world: World) -> Iterator[Move]:
-    if May.CANCEL in world.may and world.run in (State.PENDING, State.PROGRESS):
+    if May.PAUSE in world.may and world.run in (State.PENDING, State.PROGRESS) and not world.cancelled:
+        yield Move("a person pauses the run", False, partial(protocol.pause, world))
+    if world.run is State.PAUSED:
+        # Owed: whoever pauses a run resumes it, or it never ends.
+        yield Move("a person resumes the paused run", True, partial(protocol.unpause, world))
+    if May.CANCEL in world.may and world.run in (State.PENDING, State.PROGRESS, State.PAUSED):
         yield Move("a person cancels the run", False, partial(protocol.cancel, world))
     if May.RESUME in world.may and world.run in (State.FAILURE, State.REVOKED):
-        yield Move("a person resumes the run", False, partial(protocol.resume, world))
+        yield Move("a person retries the run", False, partial(protocol.resume, world))
 
 
 def _faults(protocol: Protocol, world: World) -> Iterator[Move]:
@@ -121,7 +126,7 @@ def _faults(protocol: Protocol, world: World) -> Iterator[Move]:
         yield Move(f"FAULT: {told} is doubled", False, partial(world.send, message._replace(redelivered=True)))
     for worker in distinct(world.workers):
         yield from _faults_of(protocol, world, worker)
-    for step, row in enumerate(world.rows if world.run is State.PROGRESS else ()):
+    for step, row in enumerate(world.rows if world.run in (State.PROGRESS, State.PAUSED) and not world.is_unmade else ()):
         if protocol.graph.delivered_by[step] and row.pending and row.state is State.PENDING:
             early = Message(step, canvas=step in protocol.graph.delivers)
             yield Move(f"FAULT: the canvas fires {_owner(protocol, step)} early", False, partial(world.send, early))

@@ -70,7 +70,7 @@ class Protocol:
             return Verdict.OWNED
         if world.cancelled and Bug.NO_CANCEL_CHECK not in self.bugs:
             return Verdict.CANCELLED
-        if row.pending and Bug.NO_DEPENDENCY_CHECK not in self.bugs:
+        if (row.pending and Bug.NO_DEPENDENCY_CHECK not in self.bugs) or row.held:
             return Verdict.EARLY
         if not row.due:
             return Verdict.NOT_DUE
@@ -147,11 +147,11 @@ class Protocol:
                 return self._expand(rest.with_row(step, row), worker)
             case Event.RETRY:
                 row = row._replace(failures=row.failures + 1, due=False)
-                return self._leave_canvas(rest.with_row(step, row), step)
+                return self._leave_worker(rest.with_row(step, row), step)
             case Event.PARK:
-                return self._leave_canvas(rest.with_row(step, row._replace(due=False)), step)
+                return self._leave_worker(rest.with_row(step, row._replace(due=False)), step)
             case Event.RELEASE:
-                world = self._leave_canvas(rest.with_row(step, row), step)
+                world = self._leave_worker(rest.with_row(step, row), step)
                 return world.send(worker.message._replace(redelivered=True))
             case _:
                 raise AssertionError(f"a worker does not {event} its step")
@@ -162,7 +162,10 @@ class Protocol:
         parts = [part for part in self.model.maps[step] if world.rows[part].state is not State.SUCCESS]
         world = world.with_row(step, world.rows[step]._replace(open_parts=len(parts)))
         for part in parts:
-            world = world.with_row(part, world.rows[part]._replace(pending=0))
+            held = world.run is State.PAUSED
+            world = world.with_row(part, world.rows[part]._replace(pending=0, held=held))
+        if world.run is State.PAUSED:
+            return world.busy(worker._replace(phase=Phase.COMMITTED))
         return world.busy(worker._replace(phase=Phase.COMMITTED, publishes=tuple(map(Message, parts))))
 
     def exists(self, world: World, step: int) -> bool:
@@ -196,7 +199,7 @@ class Protocol:
                     if any(world.rows[before].state is not State.SUCCESS for before in self.graph.predecessors[after]):
                         row = self._advance(row, Event.SKIP)
                         ended.append(after)
-                    elif row.arrives_by is ArrivesBy.SQL:
+                    elif row.arrives_by is ArrivesBy.SQL and not row.held:
                         ready.append(self._first(after))
                 world = world.with_row(after, row)
         for message in ready:
@@ -253,6 +256,12 @@ class Protocol:
         """Whatever takes a step off its canvas makes those that came after it arrive by SQL."""
         return self._hand_over(world, *self.graph.off_canvas(step))
 
+    def _leave_worker(self, world: World, step: int) -> World:
+        """A step that has started has not ended, and waits again: in a paused run for the end of the pause as well."""
+        if world.run is State.PAUSED and Bug.RETRY_FORGETS_PAUSE not in self.bugs:
+            world = world.with_row(step, world.rows[step]._replace(held=True))
+        return self._leave_canvas(world, step)
+
     def _hand_over(self, world: World, *steps: int) -> World:
         if Bug.NO_HAND_OVER in self.bugs:
             return world
@@ -263,7 +272,8 @@ class Protocol:
     def is_ready(self, world: World, step: int) -> bool:
         """Whether a step could be claimed now, if a message for it arrived."""
         row = world.rows[step]
-        return world.run is State.PROGRESS and row.state in self.model.claimable and row.pending == 0 and row.due
+        is_open = world.run is State.PROGRESS and row.state in self.model.claimable
+        return is_open and row.pending == 0 and row.due and not row.held
 
     def is_coming(self, world: World, step: int) -> bool:
         """Whether a message for the step is in the broker, or somebody is about to publish one."""
@@ -294,7 +304,7 @@ class Protocol:
         if sight.event is Event.CLAIM:
             return self._dispatch(rest, step)
         row = self._advance(row, sight.event)
-        return self._leave_canvas(rest.with_row(step, row._replace(crashes=row.crashes + 1)), step)
+        return self._leave_worker(rest.with_row(step, row._replace(crashes=row.crashes + 1)), step)
 
     def still_so(self, world: World, sight: Sight) -> bool:
         """The guard. Once it fails it fails for good: tokens only rise, and a resume sends what it makes ready."""
@@ -307,8 +317,9 @@ class Protocol:
         return self._leave_canvas(world, step).send(Message(step))
 
     def come_due(self, world: World, step: int) -> World:
-        """`not_before` has passed, and the reconciler, which slept until then, dispatches."""
-        return self._dispatch(world.with_row(step, world.rows[step]._replace(due=True)), step)
+        """`not_before` has passed, and the reconciler, which slept until then, dispatches what is not held."""
+        world = world.with_row(step, world.rows[step]._replace(due=True))
+        return world if world.rows[step].held else self._dispatch(world, step)
 
     def owner_is_dead(self, world: World, step: int) -> bool:
         """Whether nobody renews the lease of a step in PROGRESS."""
@@ -332,8 +343,10 @@ class Protocol:
     def cancel(self, world: World) -> World:
         """Everything unstarted is REVOKED in one UPDATE; what runs sees the flag."""
         world = world._replace(cancelled=True).spend(May.CANCEL)
-        if world.run is State.PENDING:
-            return world._replace(run=self._advance_run(world.run, Event.CANCEL))
+        if world.run is State.PENDING or world.is_unmade:
+            return world._replace(run=self._advance_run(world.run, Event.CANCEL), is_unmade=False)
+        if world.run is State.PAUSED:
+            world = world._replace(run=self._advance_run(world.run, Event.UNPAUSE))
         unstarted = [
             step
             for step, row in enumerate(world.rows)
@@ -345,6 +358,33 @@ class Protocol:
         assert not ready, "a cancel makes nothing ready"
         return self._end_run(world)
 
+    def pause(self, world: World) -> World:
+        """Everything unstarted gets one more thing to wait for, and leaves its canvas, in one UPDATE."""
+        unmade = world.run is State.PENDING
+        world = world.spend(May.PAUSE)._replace(run=self._advance_run(world.run, Event.PAUSE), is_unmade=unmade)
+        for step, row in enumerate(world.rows):
+            if not unmade and row.state in self.model.claimable and self.exists(world, step):
+                arrives_by = row.arrives_by if Bug.RESUME_TRUSTS_CANVAS in self.bugs else ArrivesBy.SQL
+                world = world.with_row(step, row._replace(held=True, arrives_by=arrives_by))
+        return world
+
+    def unpause(self, world: World) -> World:
+        """Nothing is held any more; what is ready is published. A run whose steps are no rows yet begins here."""
+        unmade = world.is_unmade
+        world = world._replace(run=self._advance_run(world.run, Event.UNPAUSE), is_unmade=False)
+        held = [step for step, row in enumerate(world.rows) if row.held]
+        for step in held:
+            world = world.with_row(step, world.rows[step]._replace(held=False))
+        if unmade:
+            heads = (step for step in sorted(self.graph.heads) if not self.graph.predecessors[step])
+            return world.send(*map(self._first, heads))
+        ready = [step for step in held if self.is_ready(world, step)]
+        if Bug.RESUME_TRUSTS_CANVAS in self.bugs:
+            ready = [step for step in ready if world.rows[step].arrives_by is ArrivesBy.SQL]
+        for step in ready:
+            world = self._leave_canvas(world, step)
+        return world.send(*map(Message, ready))
+
     def resume(self, world: World) -> World:
         """The next generation: what did not succeed is to be done again, and arrives by SQL."""
         again = [step for step, row in enumerate(world.rows) if row.state is not State.SUCCESS]
@@ -355,7 +395,7 @@ class Protocol:
             if row.state in self.model.terminal:
                 row = self._advance(row, Event.RESUME)
             pending = self._pending_before(again, step)
-            row = row._replace(pending=pending, arrives_by=ArrivesBy.SQL, failures=0, crashes=0, due=True)
+            row = row._replace(pending=pending, arrives_by=ArrivesBy.SQL, failures=0, crashes=0, due=True, held=False)
             world = world.with_row(step, row)
         return world.send(*(Message(step) for step in again if self.is_ready(world, step)))
 

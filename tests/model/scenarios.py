@@ -16,7 +16,7 @@ MAP = (
     Fragment(0, FragmentKind.SINGLE, ((0,),)),
     Fragment(1, FragmentKind.SINGLE, ((1,),)),
 )
-FAIL, DECLINE, PARK, RELEASE, CANCEL, RESUME, REFUSE = May
+FAIL, DECLINE, PARK, RELEASE, CANCEL, RESUME, REFUSE, PAUSE = May
 
 SCENARIOS = {
     model.name: model
@@ -33,6 +33,10 @@ SCENARIOS = {
         Model("gate", GATE, gates=((0, 1),), faults=1, may=(FAIL, CANCEL), max_attempts=2),
         Model("map", MAP, gates=((0, 1),), maps={0: (2, 3)}, faults=1, may=(FAIL,), max_attempts=1),
         Model("map-cancelled", MAP, gates=((0, 1),), maps={0: (2, 3)}, faults=1, may=(CANCEL,)),
+        Model("run-paused", STEP, faults=1, may=(FAIL, CANCEL, RESUME, PAUSE), max_attempts=1),
+        Model("chain-paused", CHAIN, faults=1, may=(FAIL, PAUSE), max_attempts=2),
+        Model("chord-paused", CHORD, faults=1, may=(PAUSE,)),
+        Model("map-paused", MAP, gates=((0, 1),), maps={0: (2, 3)}, may=(FAIL, PAUSE), max_attempts=2),
         Model("map-resumed", MAP, gates=((0, 1),), maps={0: (2, 3)}, may=(FAIL, CANCEL, RESUME), max_attempts=1),
     )
 }

@@ -141,6 +141,18 @@ def test_a_death_that_parent_and_reconciler_both_see_would_be_counted_twice_with
     assert set(violation.moves[-2:]) == {"the parent takes a#1 back", "a reconciler takes a#1 back"}
 
 
+def test_a_retry_that_forgets_the_pause_is_claimed_in_a_paused_run() -> None:
+    violation = nearest_violation(Bug.RETRY_FORGETS_PAUSE, "chain-paused")
+    assert violation.law == "no step is claimed while its run is paused"
+    assert violation.moves[-4:] == ("a person pauses the run", "a#1 fails", "a is due and dispatched", "<a> is delivered")
+
+
+def test_a_resume_that_leaves_steps_to_a_canvas_whose_message_came_during_the_pause_waits_for_a_rescue() -> None:
+    violation = nearest_violation(Bug.RESUME_TRUSTS_CANVAS, "chain-paused")
+    assert violation.law == "in an undisturbed run the reconciler has nothing to rescue"
+    assert violation.moves[-1] == "a person resumes the paused run"
+
+
 def test_a_violation_prints_its_law_and_then_its_moves_in_order() -> None:
     violation = nearest_violation(Bug.NO_RECONCILER, "step")
     assert str(violation) == f"BROKEN: {laws.RUNS_END}\n   1. FAULT: <execute_research_job> is lost"

@@ -23,6 +23,7 @@ class Row(NamedTuple):
         pending: Dependencies that have not ended; for a range of a map: whether the map is still to be expanded.
         token: The fencing token: raised by each claim.
         due: False while `not_before` lies ahead.
+        held: The run was paused when the step had not started: one more thing to wait for.
         open_parts: Ranges of an expanded map that have not ended.
         commits: Results committed, ever; the law is that there is at most one.
         effects: Effects that the outside target has applied.
@@ -38,6 +39,7 @@ class Row(NamedTuple):
     open_parts: int = 0
     commits: int = 0
     effects: int = 0
+    held: bool = False
 
 
 class Message(NamedTuple):
@@ -84,6 +86,7 @@ class World(NamedTuple):
         returned: Members of a chord's header that its canvas has counted.
         may: What may still happen that is no fault.
         faults: How many faults may still happen.
+        is_unmade: The run was paused before its steps were rows.
     """
 
     run: State
@@ -95,6 +98,7 @@ class World(NamedTuple):
     sights: tuple[Sight, ...] = ()
     returned: frozenset[int] = frozenset()
     cancelled: bool = False
+    is_unmade: bool = False
     generation: int = 0
 
     def with_row(self, step: int, row: Row) -> World:

@@ -61,12 +61,11 @@ class Hands:
         self.runtime = engine.runtime = Runtime(config, self.database, engine.runtime.app, steps)
 
     def define(self, **functions: Callable[[Given, StepContext], Any]) -> None:
-        """Steps that only this test knows; `_` in a name is written `.` in `uses`."""
+        """Steps that only this test knows, the last one of a name; `_` in a name is written `.` in `uses`."""
         known = StepRegistry()
-        for name in self.runtime.steps.names():
-            definition = self.runtime.steps.get(name)
-            assert definition is not None
-            known.add(definition)
+        for name, definition in self.runtime.steps.items():
+            if name.replace(".", "_") not in functions:
+                known.add(definition)
         for name, function in functions.items():
             known.add(StepDefinition(name.replace("_", "."), function, Given, Any, "1"))
         self.runtime.steps = known

@@ -13,11 +13,12 @@ from workflows.db.units import quoted
 from workflows.model.states import CLAIMABLE, RUN_TRANSITIONS, Event, SkipReason, State
 
 _REQUEST_CANCEL = Statement("""
-    UPDATE job_runs SET cancel_requested = true
-    WHERE id = :run AND status IN ('PENDING', 'PROGRESS') RETURNING status""")
+    UPDATE job_runs SET cancel_requested = true,
+        status = CASE WHEN status = 'PAUSED' AND started_at IS NOT NULL THEN 'PROGRESS' ELSE status END
+    WHERE id = :run AND status IN ('PENDING', 'PROGRESS', 'PAUSED') RETURNING status""")
 _END_UNSTARTED_RUN = Statement("""
     UPDATE job_runs SET status = 'REVOKED', finished_at = {now}, event_seq = event_seq + 1
-    WHERE id = :run AND status = 'PENDING' RETURNING event_seq, finished_at""")
+    WHERE id = :run AND status IN ('PENDING', 'PAUSED') RETURNING event_seq, finished_at""")
 _REVOKE_STEPS = Statement(f"""
     UPDATE step_runs SET status = 'REVOKED', finished_at = {{now}}, next_dispatch_at = NULL
     WHERE run_pk = :run AND part = 0
@@ -82,10 +83,10 @@ class CancelAnswer:
 
 
 def cancel(tx: Transaction, plan: Plan, context: RunContext) -> CancelAnswer:
-    """Everything that has not started is revoked; asked again, the figures as they are by then."""
+    """Everything that has not started is revoked, and a pause is over; asked again, the figures as they are by then."""
     run_pk = context.run_pk
     requested = tx.row(_REQUEST_CANCEL, {"run": run_pk})
-    if requested is not None and requested[0] == State.PENDING:
+    if requested is not None and requested[0] in (State.PENDING, State.PAUSED):
         ended = tx.row(_END_UNSTARTED_RUN, {"run": run_pk})
         assert ended is not None
         runs.add_event(tx, run_pk, ended[0], ended[1], Transition(None, None, State.REVOKED.value))

@@ -38,7 +38,8 @@ _COUNT = Statement("""
     UPDATE step_runs SET items_success = items_success + :success, items_failure = items_failure + :failure,
         items_seconds = items_seconds + :seconds, parts_open = parts_open - :parts_ended
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PROGRESS'
-    RETURNING items_total, items_cursor, items_success, items_failure, items_seconds, parts, parts_open, generation""")
+    RETURNING items_total, items_cursor, items_success, items_failure, items_seconds, parts, parts_open, generation,
+        pending > 0""")
 _ALLOCATE = Statement("""
     UPDATE step_runs SET items_cursor = :cursor, parts = :parts, parts_open = :parts_open,
         next_dispatch_at = :wake_at
@@ -134,7 +135,11 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """The counters of a map, read under its row lock."""
+    """The counters of a map, read under its row lock.
+
+    Attributes:
+        is_held: The run is paused: nothing new of the map starts.
+    """
 
     total: int
     cursor: int
@@ -144,6 +149,7 @@ class Counters:
     parts: int
     parts_open: int
     generation: int
+    is_held: bool
 
     @property
     def is_done(self) -> bool:

@@ -56,11 +56,11 @@ _ADVANCE = Statement("""
             WHEN (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint)) > progress_percentage
             THEN (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint))
             ELSE progress_percentage END
-    WHERE id = :run RETURNING steps_open, steps_failed, event_seq, cancel_requested""")
+    WHERE id = :run RETURNING steps_open, steps_failed, event_seq, cancel_requested, status = 'PAUSED'""")
 _SHOW_PROGRESS = Statement("""
     UPDATE job_runs
     SET progress_percentage = (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint))
-    WHERE id = :run AND status = 'PROGRESS'
+    WHERE id = :run AND status IN ('PROGRESS', 'PAUSED')
         AND (progress_done + :progress) * 100 / (steps_total * CAST(1000000 AS bigint)) > progress_percentage""")
 _ADD_EVENT = Statement("""
     INSERT INTO run_events (run_pk, seq, at, ordinal, part, status, detail)
@@ -69,7 +69,8 @@ _FINISH = Statement("""
     UPDATE job_runs SET status = :status, finished_at = {now}, outputs = :outputs, error = :error,
         event_seq = event_seq + 1,
         progress_percentage = CASE WHEN :status = 'SUCCESS' THEN 100 ELSE progress_percentage END
-    WHERE id = :run AND status IN ('PENDING', 'PROGRESS') AND steps_open = 0 RETURNING event_seq, finished_at""")
+    WHERE id = :run AND status IN ('PENDING', 'PROGRESS', 'PAUSED') AND steps_open = 0
+    RETURNING event_seq, finished_at""")
 _CONTEXT = Statement("""
     SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at FROM job_runs
     WHERE id = :run""")
@@ -97,6 +98,7 @@ class Advance:
     steps_open: int
     steps_failed: int
     cancel_requested: bool
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,7 @@ def advance(
     if row is None:
         return None
     _write_events(tx, run_pk, row[2] - len(transitions) + 1, at, transitions)
-    return Advance(row[0], row[1], bool(row[3]))
+    return Advance(row[0], row[1], bool(row[3]), bool(row[4]))
 
 
 def show_progress(tx: Transaction, run_pk: int, share: float) -> None:

@@ -75,6 +75,10 @@ def quoted(states: Iterable[State]) -> str:
     return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
+HELD = 1_000_000
+"""What a pause adds to `pending` of every unit that has not started: one more thing to wait for, which no completion
+takes away. More than any step has dependencies. See `workflows.db.pauses`."""
+
 _KEY = "run_pk = :run AND ordinal = :ordinal AND part = :part"
 _MINE = f"{_KEY} AND status = 'PROGRESS' AND token = :token"
 _FREE = "lease_node = NULL, lease_pid = NULL, lease_until = NULL, deadline_at = NULL"
@@ -157,10 +161,12 @@ _COUNT_DOWN = Statement("""
         dispatched_at = CASE WHEN pending = 1 THEN {now} ELSE dispatched_at END,
         next_dispatch_at = CASE WHEN pending = 1 THEN {now} + :redispatch ELSE next_dispatch_at END
     WHERE run_pk = :run AND part = 0 AND ordinal IN :ordinals[] AND status = 'PENDING' AND pending > 0
+        AND pending <> 1000000
     RETURNING ordinal, pending, arrives_by""")
 
 _MAKE_READY = Statement("""
-    UPDATE step_runs SET pending = 0, ready_at = {now}, dispatched_at = {now}, next_dispatch_at = {now} + :redispatch
+    UPDATE step_runs SET pending = CASE WHEN pending >= 1000000 THEN 1000000 ELSE 0 END, ready_at = {now},
+        dispatched_at = {now}, next_dispatch_at = {now} + :redispatch
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PENDING' AND pending > 0""")
 
 _STATUSES = Statement("""
@@ -317,6 +323,7 @@ def count_down(
 ) -> list[tuple[int, int, str]]:
     """One dependency of these steps has ended: `(ordinal, pending, arrives_by)` of those still waiting for some.
 
+    `pending` is `HELD` or more while the run is paused.
     Rows are locked in ascending order, so two completions that share successors cannot deadlock.
     """
     if not ordinals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -267,7 +268,7 @@ def push_run(tx: Transaction, run_pk: int, wait_seconds: float, *, is_sent: bool
     return tx.row(_PUSH_RUN, {"run": run_pk, "wait": wait_seconds, "sent": int(is_sent)}) is not None
 
 
-def mark_unsent(tx: Transaction, units: list[Unit]) -> None:
+def mark_unsent(tx: Transaction, units: Sequence[Unit]) -> None:
     """Their messages could not be sent: the reconciler sends them in a second, without asking for evidence."""
     tx.many(_UNSENT_STEP, [unit.key() for unit in units])
 

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workflows.compile.plan import Plan
-from workflows.db import interventions
+from workflows.db import interventions, pauses
 from workflows.db.database import Statement, Transaction
 from workflows.db.interventions import CancelAnswer
+from workflows.db.pauses import PauseAnswer, Released
 from workflows.db.queries import RunView, find_run
-from workflows.engine import dispatch
+from workflows.db.units import Unit
+from workflows.engine import dispatch, windows
 from workflows.engine.launch import context_of
 from workflows.engine.runtime import Runtime
+from workflows.engine.settlement import Settlement
 from workflows.model.errors import ConflictError
+from workflows.model.states import State, is_terminal
 
 T = TypeVar("T")
 
@@ -48,6 +52,18 @@ class RetryPreview:
     ready: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ResumeAnswer:
+    """What a resume has set going.
+
+    Attributes:
+        ready: Ids of the steps that start at once, in topological order; none when the run was not paused.
+    """
+
+    status: str
+    ready: tuple[str, ...]
+
+
 def find(runtime: Runtime, name: str, *, patience_seconds: float = PATIENCE_SECONDS) -> RunView:
     """The run named by its id, the beginning of it, or `latest`; `NotFoundError` when there is none."""
     return runtime.database.retrying(lambda tx: find_run(tx, name), autocommit=True, patience_seconds=patience_seconds)
@@ -75,7 +91,7 @@ def retry(runtime: Runtime, name: str, *, patience_seconds: float = PATIENCE_SEC
     run = find(runtime, name, patience_seconds=patience_seconds)
     plan, ready = _resume(runtime, run, False, patience_seconds)
     runtime.forget(run.run_pk)
-    dispatch.publish_singly(runtime, plan, run.run_pk, ready[0])
+    dispatch.publish_singly(runtime, plan, [Unit(run.run_pk, ordinal) for ordinal in ready[0]])
     return find(runtime, run.run_id, patience_seconds=patience_seconds)
 
 
@@ -90,6 +106,66 @@ def preview_retry(runtime: Runtime, name: str, *, patience_seconds: float = PATI
     return RetryPreview(
         tuple(plan.steps[ordinal].id for ordinal in opened), tuple(plan.steps[ordinal].id for ordinal in ready)
     )
+
+
+def pause(
+    runtime: Runtime, name: str, *, dry_run: bool = False, patience_seconds: float = PATIENCE_SECONDS
+) -> PauseAnswer:
+    """Nothing of the run starts any more, what runs goes on to its end; asked again, the figures as they are by then.
+
+    Args:
+        dry_run: Only say what a pause would find.
+
+    Raises:
+        ConflictError: the run has ended, or is being cancelled.
+    """
+    run = find(runtime, name, patience_seconds=patience_seconds)
+    answer = _carry_out(runtime, lambda tx: pauses.pause(tx, run.run_pk), dry_run, patience_seconds)
+    if not answer.is_paused:
+        what = "has ended" if is_terminal(answer.status) else "is coming to its end"
+        raise ConflictError(f"run {run.run_id} {what} ({answer.status}) and cannot be paused")
+    return answer
+
+
+def resume(
+    runtime: Runtime, name: str, *, dry_run: bool = False, patience_seconds: float = PATIENCE_SECONDS
+) -> ResumeAnswer:
+    """A paused run goes on with what is ready; a run in progress is left as it is.
+
+    Raises:
+        ConflictError: the run has ended, or has not begun.
+    """
+    run = find(runtime, name, patience_seconds=patience_seconds)
+    plan = runtime.plan(context_of(runtime, run.run_pk).version_id)
+    redispatch = runtime.config.redispatch_seconds
+
+    def work(tx: Transaction) -> tuple[Released, Settlement] | None:
+        released = pauses.resume(tx, run.run_pk, redispatch)
+        if released is None:
+            return None
+        settlement = Settlement(ready=[unit.ordinal for unit in released.ready] if released.is_first else [])
+        context = context_of(runtime, run.run_pk)
+        for unit in released.maps:
+            settlement.ranges.extend(windows.top_up(tx, plan, context, unit, redispatch).ranges)
+        return released, settlement
+
+    found = _carry_out(runtime, work, dry_run, patience_seconds)
+    if found is None:
+        now = find(runtime, run.run_id, patience_seconds=patience_seconds)
+        if now.status != State.PROGRESS:
+            raise ConflictError(
+                f"run {run.run_id} is {now.status} and not paused",
+                "`celeriac retry` goes on with a run that failed or was cancelled" if now.is_ended else "",
+            )
+        return ResumeAnswer(now.status, ())
+    released, settlement = found
+    if not dry_run:
+        runtime.forget(run.run_pk)
+        dispatch.publish(runtime, plan, run.run_pk, settlement)
+        if not released.is_first:
+            dispatch.publish_singly(runtime, plan, released.ready)
+    ordinals = sorted({unit.ordinal for unit in (*released.ready, *settlement.ranges)})
+    return ResumeAnswer(State.PROGRESS.value, tuple(plan.steps[ordinal].id for ordinal in ordinals))
 
 
 def _resume(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from celery.canvas import Signature
@@ -42,10 +42,13 @@ def canvases(
     return found
 
 
-def publish_singly(runtime: Runtime, plan: Plan, run_pk: int, ready: list[int]) -> None:
-    """Send what is ready as single tasks: after a resume all steps arrive by SQL."""
-    signatures = [step_signature(runtime.app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in ready]
-    _send(runtime, signatures, [Unit(run_pk, ordinal) for ordinal in ready])
+def publish_singly(runtime: Runtime, plan: Plan, ready: Sequence[Unit]) -> None:
+    """Send what is ready as single tasks: after a retry or a pause all steps arrive by SQL."""
+    signatures = [
+        step_signature(runtime.app, unit.run_pk, unit.ordinal, part=unit.part, queue=plan.steps[unit.ordinal].queue)
+        for unit in ready
+    ]
+    _send(runtime, signatures, ready)
 
 
 def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
@@ -56,7 +59,7 @@ def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -
     _send(runtime, signatures, [*(Unit(run_pk, ordinal) for ordinal in settlement.ready), *settlement.ranges])
 
 
-def _send(runtime: Runtime, signatures: list[Signature], units: list[Unit]) -> None:
+def _send(runtime: Runtime, signatures: list[Signature], units: Sequence[Unit]) -> None:
     try:
         runtime.publish(runtime.app, signatures)
     except BrokerUnavailableError as error:

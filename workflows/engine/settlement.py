@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import maps, runs, units
+from workflows.db import maps, pauses, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition
 from workflows.db.units import Unit
@@ -61,9 +61,9 @@ def spread(
                 case Decision.WAIT:
                     pass
                 case Decision.START:
-                    if pending:
+                    if pending not in (0, units.HELD):
                         units.make_ready(tx, run_pk, successor, redispatch_seconds)
-                    if arrives_by == ArrivesBy.SQL:
+                    if arrives_by == ArrivesBy.SQL and pending < units.HELD:
                         into.ready.append(successor)
                 case Decision.SKIP:
                     assert reason is not None
@@ -93,8 +93,14 @@ def advance(
         failed=settlement.failed,
         progress=settlement.progress,
     )
-    if counters is not None and counters.steps_open == 0 and settlement.ended:
+    if counters is None:
+        return None
+    if counters.steps_open == 0 and settlement.ended:
         end_run(tx, plan, context, counters)
+    if counters.is_paused and settlement.ranges:
+        # The map was opened while the run was being paused.
+        pauses.hold(tx, context.run_pk, settlement.ranges[0].ordinal)
+        settlement.ranges.clear()
     return counters
 
 
@@ -115,13 +121,15 @@ def leave_worker(
 ) -> None:
     """A unit has left its worker without an end: its canvas is broken. In a cancelled run that is its end.
 
-    The run's row is written after the unit's, and a cancel writes it before it looks at units: so either the cancel
-    sees the unit as not started, or the unit sees the cancel here.
+    The run's row is written after the unit's, and a cancel or a pause writes it before it looks at units: so either
+    they see the unit as not started, or the unit sees them here.
     """
     step = plan.steps[unit.ordinal]
     if unit.part == 0:
         units.leave_canvas(tx, unit.run_pk, step.off_canvas)
     counters = runs.advance(tx, unit.run_pk, at, [transition], step_id=step.id)
+    if counters is not None and counters.is_paused:
+        pauses.hold(tx, unit.run_pk, unit.ordinal)
     if counters is None or not counters.cancel_requested:
         return
     if unit.part:

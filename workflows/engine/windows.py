@@ -30,10 +30,10 @@ def follow_up(
     step = plan.steps[unit.ordinal]
     assert step.for_each is not None
     is_tolerated = step.for_each.tolerate.allows(counters.failure, counters.total)
-    if not counters.is_done and is_tolerated:
+    if not counters.is_done and is_tolerated and not counters.is_held:
         _allocate(tx, plan, unit, counters, redispatch_seconds, into)
-    elif not counters.is_done and counters.parts_open > 0:
-        # Too many have failed: nothing new starts, and what runs is waited for.
+    elif not counters.is_done and (counters.parts_open > 0 or is_tolerated):
+        # Too many have failed, or the run is paused: nothing new starts, and what runs is waited for.
         _write(tx, unit, counters, wake_at=None)
     else:
         _end(tx, plan, unit, counters, redispatch_seconds, into, is_tolerated=is_tolerated)
@@ -61,7 +61,7 @@ def dissolve(tx: Transaction, unit: Unit, lost: Lost) -> None:
     maps.drop_range(tx, unit)
     counters = maps.count(tx, unit, parts_ended=1)
     if counters is not None:
-        _write(tx, unit, counters, wake_at=maps.now(tx))
+        _write(tx, unit, counters, wake_at=None if counters.is_held else maps.now(tx))
 
 
 def share(counters: Counters, added: int) -> int:

@@ -31,7 +31,11 @@ class SkipReason(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to a step; the name of the guarded update that carries it out."""
+    """What can happen to a step or a run; the name of the guarded update that carries it out.
+
+    RESUME is what the verb `retry` does to a run that has ended, UNPAUSE what the verb `resume` does to one that was
+    paused.
+    """
 
     CLAIM = "claim"
     SUCCEED = "succeed"
@@ -46,6 +50,8 @@ class Event(StrEnum):
     DECLINE = "decline"
     CANCEL = "cancel"
     RESUME = "resume"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
 
 
 TERMINAL = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED, State.SKIPPED})
@@ -85,10 +91,20 @@ RUN_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PROGRESS, Event.SUCCEED): State.SUCCESS,
     (State.PROGRESS, Event.FAIL): State.FAILURE,
     (State.PROGRESS, Event.CANCEL): State.REVOKED,
+    (State.PENDING, Event.PAUSE): State.PAUSED,
+    (State.PROGRESS, Event.PAUSE): State.PAUSED,
+    (State.PAUSED, Event.UNPAUSE): State.PROGRESS,
+    (State.PAUSED, Event.SUCCEED): State.SUCCESS,
+    (State.PAUSED, Event.FAIL): State.FAILURE,
+    (State.PAUSED, Event.CANCEL): State.REVOKED,
     (State.FAILURE, Event.RESUME): State.PROGRESS,
     (State.REVOKED, Event.RESUME): State.PROGRESS,
 }
-"""`(from, event) -> to` for a run. CLAIM is the materialisation of its steps by `execute_research_job`."""
+"""`(from, event) -> to` for a run. CLAIM is the materialisation of its steps by `execute_research_job`.
+
+Pausing changes the states of no step: it is one more thing that each unstarted one waits for. What runs goes on, so a
+paused run may end.
+"""
 
 
 def sources(event: Event, to: State | None = None) -> frozenset[State]:
