@@ -166,6 +166,30 @@ def step_values(step: StepView, now: float) -> dict[str, Any]:
     }
 
 
+class Paused(BaseModel):
+    """How a run stands after a pause, in steps.
+
+    Attributes:
+        running: Go on to their end.
+        waiting: Do not start before the run is resumed.
+    """
+
+    run_id: str
+    status: str
+    running: int
+    waiting: int
+    dry_run: bool = False
+
+
+class Resumed(BaseModel):
+    """What a resume has set going; `ready` is empty when the run was not paused."""
+
+    run_id: str
+    status: str
+    ready: list[str]
+    dry_run: bool = False
+
+
 class Cancelled(BaseModel):
     """What a cancel found, in steps; asked again it gives the figures as they are by then.
 

@@ -1,4 +1,4 @@
-"""`/api/v1/runs`: start, read, cancel and retry runs."""
+"""`/api/v1/runs`: start, read, cancel, pause and retry runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from api.access import Scope, needs
 from api.bodies import RawBody, json_object
 from api.documents import problems
-from api.models import Accepted, Cancelled, Run, RunDetail, Step, StepDetail, step_values
+from api.models import Accepted, Cancelled, Paused, Resumed, Run, RunDetail, Step, StepDetail, step_values
 from api.problems import RequestError
 from api.services import PATIENCE_SECONDS, Served
 from api.workflows import GRAPH_ANSWER, Format, Layer, graph_answer
@@ -299,6 +299,24 @@ def cancel(run_id: str, served: Served, dry_run: DryRun = False) -> Cancelled:
     run = served.run(run_id)
     answer = control.cancel(served.runtime, run.run_id, dry_run=dry_run, patience_seconds=PATIENCE_SECONDS)
     return Cancelled(run_id=run.run_id, dry_run=dry_run, **asdict(answer))
+
+
+@router.post("/{run_id}/pause", dependencies=[needs(Scope.OPERATE)], responses=problems(404, 409))
+def pause(run_id: str, served: Served, dry_run: DryRun = False) -> Paused:
+    """Pause a run: nothing more of it starts, what runs goes on to its end. Idempotent."""
+    run = served.run(run_id)
+    answer = control.pause(served.runtime, run.run_id, dry_run=dry_run, patience_seconds=PATIENCE_SECONDS)
+    return Paused(
+        run_id=run.run_id, status=answer.status, running=answer.running, waiting=answer.waiting, dry_run=dry_run
+    )
+
+
+@router.post("/{run_id}/resume", dependencies=[needs(Scope.OPERATE)], responses=problems(404, 409))
+def resume(run_id: str, served: Served, dry_run: DryRun = False) -> Resumed:
+    """Go on with a paused run. Idempotent."""
+    run = served.run(run_id)
+    answer = control.resume(served.runtime, run.run_id, dry_run=dry_run, patience_seconds=PATIENCE_SECONDS)
+    return Resumed(run_id=run.run_id, status=answer.status, ready=list(answer.ready), dry_run=dry_run)
 
 
 @router.post("/{run_id}/retry", dependencies=[needs(Scope.OPERATE)], responses=problems(404, 409))

@@ -20,6 +20,9 @@ def sentence(run: RunView, active: ActiveStep | None) -> str:
             return f"{run.error[:1].upper()}{run.error[1:]}." if run.error else "Failed."
         case State.REVOKED:
             return "Cancelled."
+        case State.PAUSED:
+            done = f"{run.steps_total - run.steps_open} of {run.steps_total} steps done"
+            return f"Paused: {done}." if active is None else f"Paused: {done}, {active.step_id} comes to its end."
         case State.PENDING:
             return "Queued: waiting for a worker."
         case _:

@@ -33,6 +33,8 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "show": Verb("show", "Show one run: its steps, figures and errors."),
         "logs": Verb("logs", "Print what the steps of a run have logged."),
         "cancel": Verb("cancel", "Cancel a run."),
+        "pause": Verb("pause", "Let nothing more of a run start."),
+        "resume": Verb("resume", "Go on with a paused run."),
         "retry": Verb("retry", "Go on with a run that failed or was cancelled."),
     },
     "Papers": {

@@ -126,7 +126,9 @@ def _faults(protocol: Protocol, world: World) -> Iterator[Move]:
         yield Move(f"FAULT: {told} is doubled", False, partial(world.send, message._replace(redelivered=True)))
     for worker in distinct(world.workers):
         yield from _faults_of(protocol, world, worker)
-    for step, row in enumerate(world.rows if world.run in (State.PROGRESS, State.PAUSED) and not world.is_unmade else ()):
+    for step, row in enumerate(
+        world.rows if world.run in (State.PROGRESS, State.PAUSED) and not world.is_unmade else ()
+    ):
         if protocol.graph.delivered_by[step] and row.pending and row.state is State.PENDING:
             early = Message(step, canvas=step in protocol.graph.delivers)
             yield Move(f"FAULT: the canvas fires {_owner(protocol, step)} early", False, partial(world.send, early))

@@ -144,7 +144,12 @@ def test_a_death_that_parent_and_reconciler_both_see_would_be_counted_twice_with
 def test_a_retry_that_forgets_the_pause_is_claimed_in_a_paused_run() -> None:
     violation = nearest_violation(Bug.RETRY_FORGETS_PAUSE, "chain-paused")
     assert violation.law == "no step is claimed while its run is paused"
-    assert violation.moves[-4:] == ("a person pauses the run", "a#1 fails", "a is due and dispatched", "<a> is delivered")
+    assert violation.moves[-4:] == (
+        "a person pauses the run",
+        "a#1 fails",
+        "a is due and dispatched",
+        "<a> is delivered",
+    )
 
 
 def test_a_resume_that_leaves_steps_to_a_canvas_whose_message_came_during_the_pause_waits_for_a_rescue() -> None:

@@ -1,7 +1,8 @@
 """Pausing a run: each unit that has not started gets one more thing to wait for, until the run is resumed.
 
 The thing is `HELD` in `pending`, so claims, redispatch and completions need no look at the run: a unit with anything
-pending is claimed by nobody, found due by nobody, and brought to zero by nobody. `docs/adr/0010-pause.md` has the races.
+pending is claimed by nobody, found due by nobody, and brought to zero by nobody.
+`docs/adr/0010-pause.md` has the races.
 """
 
 from __future__ import annotations
@@ -46,10 +47,8 @@ _RELEASE = Statement(f"""
     RETURNING ordinal, part, pending, status, {_IS_LATER}""")
 _ROOTS = Statement("SELECT ordinal FROM step_runs WHERE run_pk = :run AND part = 0 AND pending = 0")
 _FIGURES = Statement(f"""
-    SELECT j.status, j.cancel_requested,
-        (SELECT count(*) FROM step_runs s WHERE s.run_pk = j.id AND s.part = 0 AND (s.lease_until IS NOT NULL OR EXISTS (
-            SELECT 1 FROM step_runs r WHERE r.run_pk = s.run_pk AND r.ordinal = s.ordinal AND r.part > 0
-                AND r.lease_until IS NOT NULL))),
+    SELECT j.status,
+        (SELECT count(DISTINCT s.ordinal) FROM step_runs s WHERE s.run_pk = j.id AND s.lease_until IS NOT NULL),
         (SELECT count(*) FROM step_runs s WHERE s.run_pk = j.id AND s.part = 0
             AND s.status IN ({quoted(CLAIMABLE)})),
         j.steps_open
@@ -99,7 +98,7 @@ def pause(tx: Transaction, run_pk: int) -> PauseAnswer:
         runs.add_event(tx, run_pk, paused[0], paused[1], Transition(None, None, State.PAUSED.value))
     row = tx.row(_FIGURES, {"run": run_pk})
     assert row is not None
-    status, _, running, waiting, steps_open = row
+    status, running, waiting, steps_open = row
     is_unmade = running + waiting == 0 and status == State.PAUSED
     return PauseAnswer(status, status == State.PAUSED, running, steps_open if is_unmade else waiting)
 
@@ -121,7 +120,9 @@ def resume(tx: Transaction, run_pk: int, redispatch_seconds: float) -> Released 
         runs.materialise(tx, run_pk, version_id, at, redispatch_seconds)
         return Released(tuple(Unit(run_pk, row[0]) for row in tx.rows(_ROOTS, {"run": run_pk})), is_first=True)
     ready, maps = [], []
-    for ordinal, part, pending, status, is_later in tx.rows(_RELEASE, {"run": run_pk, "redispatch": redispatch_seconds}):
+    for ordinal, part, pending, status, is_later in tx.rows(
+        _RELEASE, {"run": run_pk, "redispatch": redispatch_seconds}
+    ):
         unit = Unit(run_pk, ordinal, part)
         if status == State.PROGRESS:
             maps.append(unit)

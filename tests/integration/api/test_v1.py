@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -144,3 +145,23 @@ def test_an_empty_search_index_is_not_found_and_the_schema_is_served(contract: S
     assert "stored" in answer.json()["detail"]
     assert _get(contract, "/api/v1/schema")["type"] == "object"
     assert _get(contract, "/readyz") == {"status": "ready"}
+
+
+def test_a_run_is_paused_and_resumed_and_its_history_says_so(contract: Served) -> None:
+    run_id = contract.http.post("/api/v1/runs", json={"workflow": "pair"}).json()["run_id"]
+    path = f"/api/v1/runs/{run_id}"
+    would = contract.http.post(f"{path}/pause", params={"dry_run": True}).json()
+    assert would == {"run_id": run_id, "status": "PAUSED", "running": 0, "waiting": 2, "dry_run": True}
+    for _ in range(2):
+        assert contract.http.post(f"{path}/pause").json()["waiting"] == 2
+    assert _get(contract, path)["status"] == "PAUSED"
+    assert [run["run_id"] for run in _get(contract, "/api/v1/runs", status="PAUSED")["runs"]] == [run_id]
+    for _ in range(2):
+        resumed = contract.http.post(f"{path}/resume")
+        assert (resumed.status_code, resumed.json()["status"]) == (200, "PROGRESS")
+    contract.http.post(f"{path}/cancel")
+    for verb in ("pause", "resume"):
+        assert contract.http.post(f"{path}/{verb}").status_code == 409
+    events = contract.http.get(f"{path}/events").text
+    told = re.findall(r'^event: run\ndata: .*"status": ?"(\w+)"', events, re.MULTILINE)
+    assert told == ["PAUSED", "PROGRESS", "REVOKED"], events

@@ -60,7 +60,7 @@ def sent(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]
         found.extend(tuple(signature.args) for signature in signatures)
         publish_steps(app, signatures)
 
-    monkeypatch.setattr("workflows.engine.dispatch.publish_steps", note)
+    monkeypatch.setattr(hands.runtime, "publish", note)
     return found
 
 
@@ -317,8 +317,10 @@ def test_a_pause_and_many_completions_at_once_hold_all_that_has_not_started(hand
     text += "".join(f"  q{n}: {{uses: told, needs: [{n}], with: {{value: 1}}}}\n" for n in names)
     text += f"  z: {{uses: told, needs: [{', '.join('q' + n for n in names)}]}}\n"
     accepted = hands.start(text)
-    claims = [hands.claim(Unit(accepted.run_pk, row[0])) for row in hands.rows(
-        f"SELECT ordinal FROM step_runs WHERE {READY} ORDER BY 1")]
+    claims = [
+        hands.claim(Unit(accepted.run_pk, row[0]))
+        for row in hands.rows(f"SELECT ordinal FROM step_runs WHERE {READY} ORDER BY 1")
+    ]
     barrier = threading.Barrier(5)
 
     def complete(share: list[Any]) -> None:

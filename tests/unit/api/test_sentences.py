@@ -28,6 +28,12 @@ def _run(status: str, *, error: str | None = None, cancel_requested: bool = Fals
         ),
         (_run("PROGRESS"), None, "3 of 5 steps done, the next one is queued."),
         (_run("PROGRESS", cancel_requested=True), None, "Stopping: the steps in progress come to their end."),
+        (_run("PAUSED"), None, "Paused: 3 of 5 steps done."),
+        (
+            _run("PAUSED"),
+            ActiveStep("chew", "PROGRESS", None, 0, None),
+            "Paused: 3 of 5 steps done, chew comes to its end.",
+        ),
         (_run("SUCCESS"), None, "Finished all 5 steps."),
         (_run("FAILURE", error="failed: chew"), None, "Failed: chew."),
         (_run("REVOKED"), None, "Cancelled."),

@@ -128,3 +128,28 @@ def test_tables_of_another_version_are_told_with_a_remedy(home: Path, capsys: py
     assert call(capsys, "db", "upgrade")["upgraded"] == []
     assert call(capsys, "ps") == []
     assert call(capsys, "doctor")["ok"] is True
+
+
+def test_a_recorded_run_is_paused_and_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = call(capsys, "run", "literature-review", "--no-wait", "-p", "max_papers=3")["run_id"]
+    would = call(capsys, "pause", "latest", "--dry-run")
+    assert would == {"run_id": run_id, "status": "PAUSED", "running": 0, "waiting": 4, "dry_run": True}
+    assert call(capsys, "show")["status"] == "PENDING"
+    assert call(capsys, "pause", run_id[:8])["waiting"] == 4
+    assert main.run(["pause", "latest"]) == 0
+    assert capsys.readouterr().out == f"paused run {run_id}: 0 steps still running, 4 not started\n"
+    assert main.run(["show"]) == 0
+    assert "‖ PAUSED  literature-review" in capsys.readouterr().out
+    assert call(capsys, "resume", "latest", "--dry-run")["ready"] == ["fetch"]
+    assert call(capsys, "resume", "latest") == {
+        "run_id": run_id,
+        "status": "PROGRESS",
+        "ready": ["fetch"],
+        "dry_run": False,
+    }
+    assert main.run(["resume", "latest"]) == 0
+    assert "nothing is ready to start" in capsys.readouterr().out
+    call(capsys, "cancel", "latest")
+    for verb in ("pause", "resume"):
+        assert main.run([verb, "latest"]) == 2
+        assert "REVOKED" in capsys.readouterr().err
