@@ -6,15 +6,12 @@ Exit code 1 when a promise was broken.
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -24,6 +21,7 @@ from rich.table import Table
 from benchmarks.havoc.faults import MEAN_SECONDS
 from benchmarks.havoc.recovery import quantile
 from benchmarks.havoc.sabotage import BUGS
+from benchmarks.havoc.systems import Database, open_folder
 from benchmarks.havoc.trial import Trial, Verdict, carry_out
 
 SHOWN = 30
@@ -36,7 +34,7 @@ if not console.is_terminal:
 @click.command()
 @click.option("--runs", default=60, show_default=True, help="Runs to trigger.")
 @click.option("--seed", default=1, show_default=True, help="Of graphs, faults and their times.")
-@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
+@click.option("--database", type=click.Choice(get_args(Database)), default="postgresql", show_default=True)
 @click.option("--minutes", default=30.0, show_default=True, help="Trigger no more runs after this time.")
 @click.option("--break", "bug", type=click.Choice(list(BUGS)), help="Plant a bug, which must be caught.")
 @click.option("--workers", default=3, show_default=True)
@@ -49,7 +47,7 @@ if not console.is_terminal:
 def main(
     runs: int,
     seed: int,
-    database: str,
+    database: Database,
     minutes: float,
     bug: str | None,
     workers: int,
@@ -63,7 +61,7 @@ def main(
     """Break everything at random, and see whether every promise was kept."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # leaves no process behind
     trial = Trial(runs, seed, database, minutes, bug or "", workers, slots, at_once, intensity, only)
-    with _folder(keep) as folder:
+    with open_folder(keep) as folder:
         verdict = carry_out(trial, folder, lambda text: console.print(text, highlight=False))
     _print(verdict)
     if json_file is not None:
@@ -119,21 +117,6 @@ def _print(verdict: Verdict) -> None:
 
 def _counts(counter: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counter.items()))
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    """A folder that PostgreSQL's own user may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="celeriac-chaos-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        if keep is not None:
-            keep.mkdir(parents=True, exist_ok=True)
-            for file in (*folder.glob("*.log"), *folder.glob("*.jsonl"), *folder.glob("chaos.db*")):
-                shutil.copy(file, keep)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

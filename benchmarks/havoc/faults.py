@@ -19,6 +19,7 @@ import redis
 
 from benchmarks.havoc.fleet import Fleet, kill_family
 from benchmarks.havoc.machines import Server, family, send
+from benchmarks.havoc.systems import Servers
 from tests.support.cluster import Cluster
 from workflows.db.database import Statement
 from workflows.model.errors import DatabaseUnavailableError
@@ -31,6 +32,7 @@ MEAN_SECONDS = {
     "worker's parent killed": 25.0,
     "child frozen": 4.0,
     "worker frozen": 25.0,
+    "API killed": 20.0,
     "broker flushed": 15.0,
     "broker killed": 20.0,
     "messages copied": 0.5,
@@ -60,7 +62,6 @@ class Storm:
     """Call `tick` often; `calm` ends it and repairs everything.
 
     Attributes:
-        database: None for SQLite, which has no server to restart.
         freeze_seconds: Processes are stopped for one to two times as long: beyond their lease.
         intensity: Divides the times between faults.
         only: Kinds to use; none means all.
@@ -69,10 +70,7 @@ class Storm:
     seed: int
     engine: Cluster
     fleet: Fleet
-    broker: Server
-    broker_url: str
-    database: Server | None
-    database_url: str
+    given: Servers
     freeze_seconds: float
     intensity: float = 1.0
     only: tuple[str, ...] = ()
@@ -91,13 +89,14 @@ class Storm:
             "worker's parent killed": self._kill_parent,
             "child frozen": self._freeze_child,
             "worker frozen": self._freeze_worker,
+            "API killed": self._kill_api,
             "broker flushed": self._flush,
             "broker killed": self._kill_broker,
             "messages copied": self._copy_message,
             "messages deleted": self._delete_message,
             "chord keys deleted": self._delete_chords,
         }
-        if self.database is not None:
+        if self.given.database is not None:
             acts |= {"connections cut": self._cut_connections, "database restarted": self._restart_database}
         self._acts: dict[str, Callable[[Random], None]] = {
             kind: act for kind, act in acts.items() if not self.only or kind in self.only
@@ -181,6 +180,12 @@ class Storm:
         if parents and send(pid := random.choice(parents), signal.SIGKILL):
             self._note("worker's parent killed", pid)
 
+    def _kill_api(self, _random: Random) -> None:
+        """Whatever it is answering: callers ask again."""
+        pid = self.fleet.api.pid
+        if pid and send(pid, signal.SIGKILL):
+            self._note("API killed", pid)
+
     def _freeze_child(self, random: Random) -> None:
         children = self._children(random)
         if children:
@@ -206,7 +211,7 @@ class Storm:
     # Broker
 
     def _client(self) -> redis.Redis:
-        return redis.Redis.from_url(self.broker_url, socket_timeout=2, socket_connect_timeout=2)
+        return redis.Redis.from_url(self.given.broker_url, socket_timeout=2, socket_connect_timeout=2)
 
     def _flush(self, _random: Random) -> None:
         with suppress(redis.RedisError), self._client() as client:
@@ -214,11 +219,11 @@ class Storm:
             self._note("broker flushed")
 
     def _kill_broker(self, random: Random) -> None:
-        if self._is_away(self.broker):
+        if self._is_away(self.given.broker):
             return
         fault = self._note("broker killed")
-        self.broker.kill()
-        self._bring_back(self.broker, fault, random.uniform(0.1, 4.0))
+        self.given.broker.kill()
+        self._bring_back(self.given.broker, fault, random.uniform(0.1, 4.0))
 
     def _bring_back(self, server: Server, fault: Fault, seconds: float) -> None:
         self._awaited.append((server, fault))
@@ -254,7 +259,10 @@ class Storm:
     # Database
 
     def _cut_connections(self, random: Random) -> None:
-        with suppress(psycopg.Error), psycopg.connect(self.database_url, connect_timeout=2, autocommit=True) as admin:
+        with (
+            suppress(psycopg.Error),
+            psycopg.connect(self.given.database_url, connect_timeout=2, autocommit=True) as admin,
+        ):
             rows = admin.execute(
                 "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             ).fetchall()
@@ -263,12 +271,12 @@ class Storm:
                 self._note("connections cut")
 
     def _restart_database(self, random: Random) -> None:
-        assert self.database is not None
-        if self._is_away(self.database):
+        assert self.given.database is not None
+        if self._is_away(self.given.database):
             return
         fault = self._note("database restarted")
-        self.database.crash()
-        self._bring_back(self.database, fault, random.uniform(0.1, 3.0))
+        self.given.database.crash()
+        self._bring_back(self.given.database, fault, random.uniform(0.1, 3.0))
 
 
 def _pick(client: redis.Redis, where: str, random: Random) -> tuple[Any, str]:

@@ -7,11 +7,12 @@ import threading
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from benchmarks.havoc import sabotage
+from benchmarks.havoc import borders, sabotage
 from benchmarks.havoc.ledger import Client, Who
 from workflows.steps import PermanentError, StepContext, TransientError, step
 
 sabotage.plant_from_environment()
+borders.watch_from_environment()
 _ledger = Client()
 
 COUNT_UP = text(

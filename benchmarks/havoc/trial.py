@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from benchmarks.havoc import checks, sabotage
+from benchmarks.havoc import checks
 from benchmarks.havoc.client import Client
 from benchmarks.havoc.faults import Fault, Storm
 from benchmarks.havoc.fleet import Fleet
 from benchmarks.havoc.ledger import Entry, ledger, read
-from benchmarks.havoc.machines import Server, broker, postgresql
 from benchmarks.havoc.recovery import recovery_seconds
-from benchmarks.havoc.steps import TABLE
+from benchmarks.havoc.systems import Database, Servers, servers
 from benchmarks.havoc.violations import Violation
 from benchmarks.havoc.watcher import Watcher
-from tests.support.cluster import Cluster, cluster
+from benchmarks.havoc.web import Web
+from tests.support.cluster import Cluster
 from workflows.db.database import Statement
 
 END_SECONDS = 60.0
@@ -49,7 +49,7 @@ class Trial:
 
     runs: int
     seed: int
-    database: str
+    database: Database
     minutes: float = 60.0
     bug: str = ""
     workers: int = 3
@@ -84,46 +84,24 @@ class Verdict:
 
 def carry_out(trial: Trial, folder: Path, tell: Callable[[str], None] = lambda _: None) -> Verdict:
     """Do it in `folder`, an empty one that other users may enter."""
-    sabotage.plant(trial.bug if trial.bug in ("cancel", "trigger") else "")
-    with _system(trial, folder) as (engine, servers, ledger_path):
+    with ExitStack() as stack:
+        engine, given = stack.enter_context(servers(trial.database, folder, **SETTINGS))
+        ledger_path = stack.enter_context(ledger(folder))
         fleet = Fleet(engine, ledger_path, trial.workers, trial.slots, trial.bug)
+        stack.callback(fleet.kill)
+        stop = Event()
         watcher = Watcher(engine.runtime.database, lambda: client.accepted)
         until = time.monotonic() + trial.minutes * 60
-        client = Client(engine, trial.seed, trial.runs, trial.at_once, until, watcher.open_runs)
-        try:
-            return _carry_out(trial, engine, servers, fleet, client, watcher, ledger_path, tell)
-        finally:
-            client.stop.set()
-            fleet.kill()
-
-
-@dataclass(frozen=True, slots=True)
-class _Servers:
-    broker: Server
-    broker_url: str
-    database: Server | None
-    database_url: str
-
-
-@contextmanager
-def _system(trial: Trial, folder: Path) -> Iterator[tuple[Cluster, _Servers, Path]]:
-    with ExitStack() as stack:
-        broker_server, broker_url = stack.enter_context(broker(folder / "broker"))
-        database_server, database_url = None, f"sqlite:///{folder / 'chaos.db'}"
-        if trial.database == "postgresql":
-            database_server, database_url = stack.enter_context(postgresql(folder / "postgresql"))
-        settings = {**SETTINGS, "CELERIAC_STEP_MODULES": "benchmarks.havoc.steps"}
-        engine = stack.enter_context(cluster(folder, database_url, broker_url, **settings))
-        with engine.runtime.database.begin() as connection:
-            connection.execute(TABLE)
-        path = stack.enter_context(ledger(folder))
-        yield engine, _Servers(broker_server, broker_url, database_server, database_url), path
+        web = Web(fleet.url, given.definitions, stop)
+        client = Client(web, trial.seed, trial.runs, trial.at_once, until, watcher.open_runs, stop)
+        stack.callback(stop.set)
+        return _carry_out(trial, engine, given, fleet, client, watcher, ledger_path, tell)
 
 
 def _carry_out(
     trial: Trial,
     engine: Cluster,
-    servers: _Servers,
+    given: Servers,
     fleet: Fleet,
     client: Client,
     watcher: Watcher,
@@ -132,7 +110,7 @@ def _carry_out(
 ) -> Verdict:
     pause = Event()
     fleet.tend()
-    while len(engine.live_workers()) < trial.workers:
+    while len(engine.live_workers()) < trial.workers or not fleet.answers():
         pause.wait(0.2)
     watcher.start()
     client.start()
@@ -140,10 +118,7 @@ def _carry_out(
         trial.seed,
         engine,
         fleet,
-        servers.broker,
-        servers.broker_url,
-        servers.database,
-        servers.database_url,
+        given,
         LEASE_SECONDS + 0.5,
         trial.intensity,
         trial.only,
