@@ -207,9 +207,7 @@ def _watch() -> None:
     _around(EngineContext, "_guard", after="step's transaction: open")
     _around(EngineContext, "commit", before="step's transaction: before commit", after="step's transaction: committed")
     _around(execution, "complete", before="completion: before", after="completion: written")
-    _around(
-        dispatch, "publish_steps", before="publish: before|top-up: committed", after="publish: done|top-up: published"
-    )
+    _around(dispatch, "_send", before="publish: before|top-up: committed", after="publish: done|top-up: published")
     _around(canvas, "_send_frozen", after="publish: between messages")
     _around(units, "put_off", after="retry: written")
     _around(execution, "_put_off", after="retry: committed")
@@ -229,13 +227,14 @@ def _watch() -> None:
     _around(recovery, "_settle", before="take back: before", after="take back: written")
     _around(recovery, "_take_back", after="take back: committed")
     _around(upkeep, "push_step", after="redispatch: written")
-    _around(reconciler, "publish_steps", before="redispatch: committed", after="redispatch: published")
+    _around(reconciler.Reconciler, "_publish", before="redispatch: committed", after="redispatch: published")
     _around(windows, "top_up", after="top-up: written")
     _around(upkeep, "make_all_due", before="flush: noticed", after="flush: written")
     _around(Broker, "remember", before="flush: committed", after="flush: over")
 
     _around(runs, "add_run", after="submit: written")
-    _around(launch, "publish_steps", before="submit: committed", after="submit: published")
+    _around(launch, "execute_signature", before="submit: committed")
+    _around(launch, "submit", after="submit: published")
     _around(interventions, "cancel", after="cancel: written")
     _around(control, "cancel", after="cancel: committed")
     _around(interventions, "resume", after="resume: written")
