@@ -23,7 +23,6 @@ from workflows.db import queries
 from workflows.db.migrate import upgrade
 from workflows.db.queries import WorkerView
 from workflows.engine import health as engine_health
-from workflows.engine.app import QUEUES
 from workflows.engine.broker import Broker
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import BrokerUnavailableError, CeleriacError
@@ -113,7 +112,7 @@ def status(as_json: bool) -> None:
         runs = runtime.database.retrying(
             lambda tx: queries.list_runs(tx, limit=10), autocommit=True, patience_seconds=5.0
         )
-        lengths = queue_lengths(runtime)
+        lengths = engine_health.queue_lengths(runtime)
         if as_json:
             value = {
                 "workers": [{"node": w.node, "pid": w.pid, "slots": w.slots, "queues": w.queues} for w in workers],
@@ -137,7 +136,7 @@ def health(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:
-        for name in ("database", "broker", "workers"):
+        for name in ("database", "broker", "workers", "reconciler", "queues"):
             check = getattr(found, name)
             click.echo(f"{'ok     ' if check.ok else 'MISSING'} {name}: {check.detail}")
     sys.exit(0 if found.is_healthy else 1)
@@ -155,7 +154,7 @@ def monitor(interval: float, count: int | None) -> None:
             look += 1
             workers = runtime.database.retrying(queries.live_workers, autocommit=True, patience_seconds=5.0)
             _print_workers(workers)
-            click.echo(f"queues: {_queue_text(queue_lengths(runtime))}\n")
+            click.echo(f"queues: {_queue_text(engine_health.queue_lengths(runtime))}\n")
             if count is not None and look >= count:
                 return
             pause.wait(interval)
@@ -210,22 +209,6 @@ def broker_service(config: Config) -> Service:
     if url.password:
         lines.append(f"requirepass {json.dumps(unquote(url.password))}")
     return Service("broker", [str(broker_program.find_server()), "-"], "\n".join(lines) + "\n")
-
-
-def queue_lengths(runtime: Runtime) -> dict[str, int | None]:
-    """Messages that wait in each queue; None where the broker does not answer."""
-    broker = Broker(runtime.app)
-    found: dict[str, int | None] = {}
-    try:
-        for queue in dict.fromkeys((*QUEUES, *runtime.config.queues)):
-            try:
-                found[queue] = broker.queue_length(queue)
-            except BrokerUnavailableError:
-                found[queue] = None
-                break
-    finally:
-        broker.close()
-    return found
 
 
 def _bring_up_broker(services: Services, config: Config) -> None:

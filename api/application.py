@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from api import cronjobs, events, probes, research, runs, workflows
+from api import cronjobs, events, metrics, probes, research, runs, workflows
 from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
@@ -26,7 +26,15 @@ THREADS = 24
 """Requests at work at the same time; each of these threads keeps a connection to the database."""
 
 
-ROUTERS = (cronjobs.router, workflows.router, events.router, runs.router, research.router, probes.router)
+ROUTERS = (
+    cronjobs.router,
+    workflows.router,
+    events.router,
+    runs.router,
+    research.router,
+    probes.router,
+    metrics.router,
+)
 
 
 def create_app(config: Config | None = None) -> FastAPI:

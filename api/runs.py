@@ -105,10 +105,10 @@ class Attempt(BaseModel):
 
 
 class Attempts(BaseModel):
-    """Ended tries in the order of their start; `is_complete` is false when there are more than were asked for."""
+    """A page of ended tries, by step, call of a map, and number."""
 
     attempts: list[Attempt]
-    is_complete: bool
+    next: str | None
 
 
 class Line(BaseModel):
@@ -243,14 +243,21 @@ def list_attempts(
     run_id: str,
     served: Served,
     step: Annotated[str | None, Query(pattern=f"^{IDENTIFIER.pattern}$")] = None,
-    limit: Annotated[int, Query(ge=1, le=10 * MOST)] = MOST,
+    limit: Limit = MOST,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^\d{1,9}(\.-?\d{1,9}){4}$", description="`next` of the page before.")
+    ] = None,
 ) -> Attempts:
     """Tries that have ended, of a run or of one step; calls of a map only when they failed."""
     run = served.run(run_id)
     plan = _plan(served, run)
     ordinal = None if step is None else _ordinal(plan, run, step)
-    found = served.read(lambda tx: queries.attempts(tx, run.run_pk, ordinal, limit + 1))
-    return Attempts(attempts=[_attempt(plan, row) for row in found[:limit]], is_complete=len(found) <= limit)
+    after = queries.BEFORE_ALL_ATTEMPTS if cursor is None else _attempt_key(cursor)
+    found = served.read(lambda tx: queries.attempts(tx, run.run_pk, ordinal, limit + 1, after))
+    return Attempts(
+        attempts=[_attempt(plan, row) for row in found[:limit]],
+        next=_attempt_cursor(found[limit - 1]) if len(found) > limit else None,
+    )
 
 
 @router.get("/{run_id}/logs", responses=problems(404))
@@ -354,6 +361,18 @@ def _ordinal(plan: Plan, run: RunView, step_id: str) -> int:
 
 def _no_step(run: RunView, step_id: str) -> NotFoundError:
     return NotFoundError(f"workflow '{run.workflow}' has no step '{step_id[:100]}'")
+
+
+_ATTEMPT_KEY = ("ordinal", "part", "item_index", "generation", "number")
+
+
+def _attempt_cursor(row: dict[str, Any]) -> str:
+    return ".".join(str(row[name]) for name in _ATTEMPT_KEY)
+
+
+def _attempt_key(cursor: str) -> queries.AttemptKey:
+    ordinal, part, item, generation, number = map(int, cursor.split("."))
+    return ordinal, part, item, generation, number
 
 
 def _attempt(plan: Plan, row: dict[str, Any]) -> Attempt:

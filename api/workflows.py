@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,11 @@ from api.problems import ProblemPart, RequestError
 from api.services import Served
 from workflows.catalogue import Entry, read_entry
 from workflows.compile.plan import Plan
+from workflows.db import queries
+from workflows.db.queries import VersionView
 from workflows.engine.dry_run import dry_run
+from workflows.model.errors import NotFoundError
+from workflows.model.names import IDENTIFIER
 from workflows.model.spec import ParamSpec
 from workflows.render import render
 from workflows.steps.registry import schemas
@@ -25,6 +30,7 @@ router = APIRouter(prefix="/api/v1", tags=["workflows"], dependencies=[needs(Sco
 
 Format = Literal["mermaid", "dot", "json"]
 Layer = Literal["dag", "canvas"]
+FINGERPRINT = re.compile(r"[0-9a-f]{1,128}")
 MEDIA_TYPES = {"mermaid": "text/vnd.mermaid", "dot": "text/vnd.graphviz", "json": "application/json"}
 
 GRAPH_ANSWER: dict[int | str, dict[str, Any]] = {
@@ -85,6 +91,32 @@ class WorkflowDetail(WorkflowSummary):
     params: dict[str, Any]
     steps_detail: list[WorkflowStep]
     source: str
+
+
+class Version(BaseModel):
+    """A version that at least one run started with.
+
+    Attributes:
+        is_current: The definition is the same today.
+    """
+
+    fingerprint: str
+    steps: int
+    created_at: float
+    is_current: bool
+
+
+class VersionDetail(Version):
+    """A version with its YAML text."""
+
+    source: str
+
+
+class Versions(BaseModel):
+    """A page of versions, newest first; `next` is the cursor of the following page."""
+
+    versions: list[Version]
+    next: str | None
 
 
 class Validated(BaseModel):
@@ -148,6 +180,37 @@ def get_workflow(workflow_id: str, served: Served) -> WorkflowDetail:
     )
 
 
+@router.get("/workflows/{workflow_id}/versions", responses=problems(404))
+def list_versions(
+    workflow_id: str,
+    served: Served,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")] = None,
+) -> Versions:
+    """What runs of this workflow started with, also of one whose definition is gone."""
+    if not IDENTIFIER.fullmatch(workflow_id):
+        served.catalogue.get(workflow_id)  # there is none, and this says what there is instead
+    current = _current(served, workflow_id)
+    before = None if cursor is None else int(cursor)
+    found = served.read(lambda tx: queries.versions(tx, workflow_id, before=before, limit=limit + 1))
+    if not found and current is None:
+        served.catalogue.get(workflow_id)
+    return Versions(
+        versions=[Version(**_version(version, current)) for version in found[:limit]],
+        next=str(found[limit - 1].version_id) if len(found) > limit else None,
+    )
+
+
+@router.get("/workflows/{workflow_id}/versions/{fingerprint}", responses=problems(404))
+def get_version(workflow_id: str, fingerprint: str, served: Served) -> VersionDetail:
+    """One version with its text."""
+    is_name = IDENTIFIER.fullmatch(workflow_id) and FINGERPRINT.fullmatch(fingerprint)
+    found = served.read(lambda tx: queries.version(tx, workflow_id, fingerprint)) if is_name else None
+    if found is None:
+        raise NotFoundError(f"no run of '{workflow_id[:100]}' started with a version '{fingerprint[:100]}'")
+    return VersionDetail(**_version(found[0], _current(served, workflow_id)), source=found[1])
+
+
 @router.get("/workflows/{workflow_id}/validate", responses=problems(404))
 def validate(workflow_id: str, served: Served) -> Validated:
     """What is wrong with a definition of this installation."""
@@ -208,6 +271,24 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "steps": len(entry.workflow.steps) if entry.workflow else 0,
         "errors": errors or int(entry.error is not None),
         "warnings": len(entry.diagnostics) - errors,
+    }
+
+
+def _current(served: Served, workflow_id: str) -> str | None:
+    """Fingerprint of the definition as it is today; None when there is none, or it has errors."""
+    try:
+        entry = served.catalogue.get(workflow_id)
+    except NotFoundError:
+        return None
+    return entry.plan.fingerprint if entry.plan else None
+
+
+def _version(version: VersionView, current: str | None) -> dict[str, Any]:
+    return {
+        "fingerprint": version.fingerprint,
+        "steps": version.steps,
+        "created_at": version.created_at,
+        "is_current": version.fingerprint == current,
     }
 
 

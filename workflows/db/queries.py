@@ -36,10 +36,12 @@ _FIRST_ATTEMPT = Statement("""
 _OUTPUT = Statement("SELECT output FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = 0")
 _DISPATCHES = Statement("""
     SELECT via, count(*) FROM attempts WHERE run_pk = :run AND item_index = -1 AND via <> 'reconciler' GROUP BY via""")
+# In the order of the primary key, so that a page costs as much as is on it.
 _ATTEMPTS = Statement("""
     SELECT ordinal, part, item_index, generation, number, status, via, node, pid, started_at, finished_at, error
     FROM attempts WHERE run_pk = :run AND (:ordinal < 0 OR ordinal = :ordinal)
-    ORDER BY started_at, ordinal, number LIMIT :limit""")
+        AND (ordinal, part, item_index, generation, number) > (:a_ordinal, :a_part, :a_item, :a_generation, :a_number)
+    ORDER BY ordinal, part, item_index, generation, number LIMIT :limit""")
 _ATTEMPT_NAMES = (
     *("ordinal", "part", "item_index", "generation", "number", "status"),
     *("via", "node", "pid", "started_at", "finished_at", "error"),
@@ -55,8 +57,14 @@ _EVENTS = Statement("""
     SELECT seq, at, ordinal, part, status, detail FROM run_events
     WHERE run_pk = :run AND seq > :after ORDER BY seq LIMIT :limit""")
 _LIVE_WORKERS = Statement("""
-    SELECT node, hostname, pid, slots, queues, started_at, {now} - seen_at FROM workers WHERE seen_at > {now} - 15.0
-    ORDER BY node""")
+    SELECT node, hostname, pid, slots, queues, started_at, {now} - seen_at, {now} - started_at FROM workers
+    WHERE seen_at > {now} - 15.0 ORDER BY node""")
+_VERSIONS = Statement("""
+    SELECT id, fingerprint, step_count, created_at FROM workflow_versions
+    WHERE workflow_id = :workflow AND id < :before ORDER BY id DESC LIMIT :limit""")
+_VERSION = Statement("""
+    SELECT id, fingerprint, step_count, created_at, source FROM workflow_versions
+    WHERE workflow_id = :workflow AND fingerprint = :fingerprint""")
 
 _OLDEST_READY = Statement(f"""
     SELECT j.task_id, s.step_id, s.queue,
@@ -196,7 +204,7 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """A worker that has been seen in the last seconds."""
+    """A worker that has been seen in the last seconds; `seconds_up` since it started."""
 
     node: str
     hostname: str
@@ -205,6 +213,17 @@ class WorkerView:
     queues: tuple[str, ...]
     started_at: float
     silent_seconds: float
+    seconds_up: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """A version of a workflow that a run has started with, now or once."""
+
+    version_id: int
+    fingerprint: str
+    steps: int
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +283,23 @@ def step_output(tx: Transaction, run_pk: int, ordinal: int) -> Any:
     return None if row is None or row[0] is None else json.loads(row[0])
 
 
-def attempts(tx: Transaction, run_pk: int, ordinal: int | None = None, limit: int = 1000) -> list[dict[str, Any]]:
-    """Ended tries in the order of their start; `item_index` -1 is the step itself."""
-    found = tx.rows(_ATTEMPTS, {"run": run_pk, "ordinal": -1 if ordinal is None else ordinal, "limit": limit})
+AttemptKey = tuple[int, int, int, int, int]
+"""`(ordinal, part, item_index, generation, number)`: what makes a try of a run unique, and orders them."""
+
+BEFORE_ALL_ATTEMPTS: AttemptKey = (-1, -1, -2, -1, -1)
+
+
+def attempts(
+    tx: Transaction,
+    run_pk: int,
+    ordinal: int | None = None,
+    limit: int = 1000,
+    after: AttemptKey = BEFORE_ALL_ATTEMPTS,
+) -> list[dict[str, Any]]:
+    """Ended tries by step, call and number, those behind `after`; `item_index` -1 is the step itself."""
+    cursor = dict(zip(("a_ordinal", "a_part", "a_item", "a_generation", "a_number"), after, strict=True))
+    where = {"run": run_pk, "ordinal": -1 if ordinal is None else ordinal, "limit": limit, **cursor}
+    found = tx.rows(_ATTEMPTS, where)
     rows = [dict(zip(_ATTEMPT_NAMES, row, strict=True)) for row in found]
     for row in rows:
         row["error"] = json.loads(row["error"]) if row["error"] else None
@@ -313,10 +346,22 @@ def events(tx: Transaction, run_pk: int, *, after: int = 0, limit: int = 1000) -
     return rows
 
 
+def versions(tx: Transaction, workflow: str, *, before: int | None = None, limit: int = 50) -> list[VersionView]:
+    """The versions of a workflow, newest first; `before` is the `version_id` of the last one of the page before."""
+    where = {"workflow": workflow, "before": before if before is not None else 2**62, "limit": limit}
+    return [VersionView(*row) for row in tx.rows(_VERSIONS, where)]
+
+
+def version(tx: Transaction, workflow: str, fingerprint: str) -> tuple[VersionView, str] | None:
+    """One version and the text of its definition; None when no run has started with it."""
+    row = tx.row(_VERSION, {"workflow": workflow, "fingerprint": fingerprint})
+    return None if row is None else (VersionView(*row[:4]), row[4])
+
+
 def live_workers(tx: Transaction) -> list[WorkerView]:
     """Workers seen in the last 15 s."""
     return [
-        WorkerView(row[0], row[1], row[2], row[3], tuple(row[4].split(",")), row[5], row[6])
+        WorkerView(row[0], row[1], row[2], row[3], tuple(row[4].split(",")), row[5], row[6], row[7])
         for row in tx.rows(_LIVE_WORKERS)
     ]
 

@@ -1,4 +1,7 @@
-"""Old runs and all that belongs to them are removed, a few at a time so that nobody waits for it."""
+"""Old runs and all that belongs to them are removed, and versions that no run has any more.
+
+A few at a time, so that nobody waits for it.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,26 @@ _DELETES = tuple(
         ("job_runs", "id"),
     )
 )
+
+# A run that is just being accepted holds its version: it stays, or is registered again (`runs.register_version`).
+_OLD_VERSIONS = """
+    SELECT v.id FROM workflow_versions v
+    WHERE v.created_at < {now} - :seconds AND NOT EXISTS (SELECT 1 FROM job_runs j WHERE j.version_id = v.id)
+    ORDER BY v.id LIMIT :limit"""
+_OLD_VERSIONS_BY_DIALECT = {
+    "sqlite": Statement(_OLD_VERSIONS),
+    "postgresql": Statement(f"{_OLD_VERSIONS} FOR UPDATE OF v SKIP LOCKED"),
+}
+_DELETE_VERSIONS = Statement("""
+    DELETE FROM workflow_versions
+    WHERE id IN :versions[] AND NOT EXISTS (SELECT 1 FROM job_runs j WHERE j.version_id = workflow_versions.id)""")
+
+
+def delete_old_versions(tx: Transaction, older_than_seconds: float, limit: int) -> int:
+    """Delete at most `limit` versions that are as old and that no run has; how many it were."""
+    where = {"seconds": older_than_seconds, "limit": limit}
+    versions = [row[0] for row in tx.rows(_OLD_VERSIONS_BY_DIALECT[tx.dialect], where)]
+    return tx.run(_DELETE_VERSIONS, {"versions": versions}) if versions else 0
 
 
 def delete_old_runs(tx: Transaction, older_than_seconds: float, limit: int) -> int:

@@ -12,9 +12,12 @@ from workflows.db.database import Statement, Transaction
 STEP_PROGRESS = 1_000_000
 """What one finished step adds to `job_runs.progress_done`; a map adds it call by call."""
 
-_FIND_VERSION = Statement(
-    "SELECT id FROM workflow_versions WHERE workflow_id = :workflow AND fingerprint = :fingerprint"
-)
+_FIND_VERSION = "SELECT id FROM workflow_versions WHERE workflow_id = :workflow AND fingerprint = :fingerprint"
+_FIND_VERSION_BY_DIALECT = {
+    "sqlite": Statement(_FIND_VERSION),
+    # Held until the run refers to it: the clean-up removes versions that no run has.
+    "postgresql": Statement(f"{_FIND_VERSION} FOR KEY SHARE"),
+}
 _ADD_VERSION = Statement("""
     INSERT INTO workflow_versions (workflow_id, fingerprint, source, plan, step_count, created_at)
     VALUES (:workflow, :fingerprint, :source, :plan, :steps, {now})
@@ -118,14 +121,15 @@ class RunContext:
 def register_version(tx: Transaction, plan: Plan, source: str) -> int:
     """The key of this version; added with its plan when it is new. Equal definitions are one version."""
     key = {"workflow": plan.workflow, "fingerprint": plan.fingerprint}
-    known = tx.row(_FIND_VERSION, key)
+    find = _FIND_VERSION_BY_DIALECT[tx.dialect]
+    known = tx.row(find, key)
     if known is not None:
         return int(known[0])
     text = json.dumps(plan.to_json(), separators=(",", ":"))
     added = tx.row(_ADD_VERSION, {**key, "source": source, "plan": text, "steps": len(plan.steps)})
     if added is None:
         # Another process registered the same version between the two statements.
-        found = tx.row(_FIND_VERSION, key)
+        found = tx.row(find, key)
         assert found is not None
         return int(found[0])
     version_id = int(added[0])

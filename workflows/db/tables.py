@@ -100,6 +100,13 @@ job_runs = Table(
     Column("outputs", Text),
     Column("error", Text),
     Index("ix_job_runs_created_at", "created_at"),
+    # For what has just ended. Written once a run, not with each step.
+    Index(
+        "ix_job_runs_finished_at",
+        "finished_at",
+        sqlite_where=text("finished_at IS NOT NULL"),
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
     # Not on `steps_open`: an index over what each completion changes would cost PostgreSQL its in-place (HOT) updates.
     Index(
         "ix_job_runs_in_progress",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
 
 from workflows.db import retention
+from workflows.db.database import Transaction
 from workflows.engine import health
 from workflows.engine.runtime import Runtime
 
@@ -20,7 +22,7 @@ CLEANUP_TASK = "cleanup_old_tasks"
 
 DAY_SECONDS = 86_400.0
 RUNS_AT_ONCE = 20
-"""Runs that one transaction deletes: on SQLite nobody else writes meanwhile."""
+"""Runs, or versions, that one transaction deletes: on SQLite nobody else writes meanwhile."""
 
 
 def install_upkeep(app: Celery, runtime: Runtime) -> None:
@@ -33,7 +35,7 @@ def install_upkeep(app: Celery, runtime: Runtime) -> None:
 
     @app.task(name=CLEANUP_TASK, ignore_result=False, acks_late=True, max_retries=0, shared=False)
     def cleanup_old_tasks(days: float | None = None) -> dict[str, int]:
-        """Delete the runs that ended more than `days` ago (by default CELERIAC_RETENTION_DAYS)."""
+        """Delete what is older than `days` (by default CELERIAC_RETENTION_DAYS); see `clean_up`."""
         return clean_up(runtime, runtime.config.retention_days if days is None else float(days))
 
     app.conf.beat_schedule = {
@@ -43,12 +45,26 @@ def install_upkeep(app: Celery, runtime: Runtime) -> None:
 
 
 def clean_up(runtime: Runtime, days: float) -> dict[str, int]:
-    """Delete the runs that ended more than `days` days ago, 0 keeps all; `{"runs": how many it were}`."""
-    runs = 0
-    while days > 0 and (
-        deleted := runtime.database.retrying(lambda tx: retention.delete_old_runs(tx, days * DAY_SECONDS, RUNS_AT_ONCE))
-    ):
-        runs += deleted
-    if runs:
-        _log.info("deleted %s runs that ended more than %s days ago", runs, days)
-    return {"runs": runs}
+    """Delete the runs that ended more than `days` days ago, and versions of that age without a run; 0 keeps all.
+
+    Returns:
+        `{"runs": how many it were, "versions": how many it were}`.
+    """
+    if days <= 0:
+        return {"runs": 0, "versions": 0}
+    seconds = days * DAY_SECONDS
+    found = {
+        "runs": _repeated(runtime, lambda tx: retention.delete_old_runs(tx, seconds, RUNS_AT_ONCE)),
+        "versions": _repeated(runtime, lambda tx: retention.delete_old_versions(tx, seconds, RUNS_AT_ONCE)),
+    }
+    if any(found.values()):
+        _log.info("deleted %(runs)s runs and %(versions)s versions older than %(days)s days", {**found, "days": days})
+    return found
+
+
+def _repeated(runtime: Runtime, delete: Callable[[Transaction], int]) -> int:
+    """Delete in short transactions until nothing is left to delete; how many it were."""
+    total = 0
+    while deleted := runtime.database.retrying(delete):
+        total += deleted
+    return total

@@ -216,7 +216,7 @@ def test_celery_answers_the_health_check_and_cleans_up(live: Live) -> None:
     live.cluster.runtime.database.retrying(lambda tx: tx.run(_LAST_YEAR, {"id": pk}))
     kept = _start(live, "pair")
     _ended(live, kept)
-    assert app.send_task("cleanup_old_tasks", ignore_result=False).get(timeout=20) == {"runs": 1}
+    assert app.send_task("cleanup_old_tasks", ignore_result=False).get(timeout=20)["runs"] == 1
     assert live.api.http.get(f"/api/v1/runs/{run_id}").status_code == 404
     assert live.api.http.get(f"/api/v1/runs/{kept}").status_code == 200
     for table in ("step_runs", "attempts", "run_events", "log_lines"):

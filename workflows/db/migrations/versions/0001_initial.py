@@ -137,6 +137,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_job_runs_created_at", "job_runs", ["created_at"], unique=False)
     op.create_index(
+        "ix_job_runs_finished_at",
+        "job_runs",
+        ["finished_at"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NOT NULL"),
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
+    )
+    op.create_index(
         "ix_job_runs_in_progress",
         "job_runs",
         ["id"],

@@ -1,0 +1,117 @@
+"""How much there is of what is open: figures for health, metrics and the doctor.
+
+Each of these reads costs as much as is open or has just ended, never as much as is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflows.db import queries
+from workflows.db.database import Statement, Transaction
+from workflows.db.queries import WorkerView
+from workflows.db.units import quoted
+from workflows.model.states import CLAIMABLE
+
+# Each state by itself: every one has an index of its own, and together they would have none.
+_OPEN_RUNS = Statement("""
+    SELECT 'PENDING', count(*), 0 FROM job_runs WHERE status = 'PENDING'
+    UNION ALL
+    SELECT 'PROGRESS', count(*), coalesce(sum(redispatches), 0) FROM job_runs WHERE status = 'PROGRESS'""")
+# The clock in a query of its own is asked once; beside a column PostgreSQL would ask it for each row, without an index.
+_ENDED_RUNS = Statement("""
+    SELECT status, count(*), coalesce(sum(finished_at - created_at), 0) FROM job_runs
+    WHERE finished_at > (SELECT {now}) - :seconds GROUP BY status""")
+_READY = Statement(f"""
+    SELECT queue, sum(CASE WHEN not_before > {{now}} THEN 0 ELSE 1 END),
+        sum(CASE WHEN not_before > {{now}} THEN 1 ELSE 0 END),
+        {{now}} - min(CASE WHEN not_before > {{now}} THEN NULL WHEN not_before > ready_at THEN not_before
+            ELSE ready_at END)
+    FROM step_runs WHERE pending = 0 AND status IN ({quoted(CLAIMABLE)}) GROUP BY queue""")
+_RUNNING = Statement("""
+    SELECT queue, count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL GROUP BY queue""")
+_LEADER = Statement("SELECT holder, {now} - lease_until FROM leader_leases WHERE name = :name")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFigures:
+    """Units of work of one queue: steps, and ranges of the calls of maps.
+
+    Attributes:
+        ready: Could be claimed now.
+        delayed: Wait for their next try, or for a worker that knows them.
+        running: Hold a lease.
+        oldest_ready_seconds: How long the first of the ready ones has waited; 0 when there is none.
+    """
+
+    ready: int = 0
+    delayed: int = 0
+    running: int = 0
+    oldest_ready_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads, and for how long nothing has been heard of it: seconds since it last renewed its lead."""
+
+    node: str
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Runs that have ended lately, and the seconds from acceptance to end of all of them together."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The figures of an installation.
+
+    Attributes:
+        open_runs: By state.
+        ended_runs: Of the last `window_seconds`, by state.
+        redispatches: What the reconciler had to send again, of the runs in progress.
+    """
+
+    open_runs: dict[str, int]
+    ended_runs: dict[str, Ended]
+    redispatches: int
+    queues: dict[str, QueueFigures]
+    workers: list[WorkerView]
+    reconciler: Leader | None
+    window_seconds: float
+
+
+def take(tx: Transaction, leader_name: str, leader_lease_seconds: float, window_seconds: float) -> Census:
+    """Count everything; six statements."""
+    open_rows = tx.rows(_OPEN_RUNS)
+    ended = tx.rows(_ENDED_RUNS, {"seconds": window_seconds})
+    return Census(
+        open_runs={row[0]: row[1] for row in open_rows},
+        ended_runs={row[0]: Ended(row[1], row[2]) for row in ended},
+        redispatches=sum(row[2] for row in open_rows),
+        queues=queues(tx),
+        workers=queries.live_workers(tx),
+        reconciler=leader(tx, leader_name, leader_lease_seconds),
+        window_seconds=window_seconds,
+    )
+
+
+def queues(tx: Transaction) -> dict[str, QueueFigures]:
+    """What waits and runs, by queue; queues without either are left out."""
+    running = {row[0]: row[1] for row in tx.rows(_RUNNING)}
+    waiting = {row[0]: row[1:] for row in tx.rows(_READY)}
+    found = {}
+    for name in sorted({*running, *waiting}):
+        ready, delayed, oldest = waiting.get(name, (0, 0, None))
+        found[name] = QueueFigures(ready, delayed, running.get(name, 0), max(0.0, oldest or 0.0))
+    return found
+
+
+def leader(tx: Transaction, name: str, lease_seconds: float) -> Leader | None:
+    """Who holds the lead of this name, or held it last; None when nobody ever did, or the last one resigned."""
+    row = tx.row(_LEADER, {"name": name})
+    return None if row is None else Leader(row[0], max(0.0, row[1] + lease_seconds))
