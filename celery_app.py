@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from workflows.engine import logs
 from workflows.engine.app import make_app
 from workflows.engine.worker import make_runtime
 from workflows.settings import Config
 
 config = Config.from_env()
+logs.attend_celery(config)
 app = make_app(config)
 app.set_current()
 app.set_default()

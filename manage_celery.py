@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 from urllib.parse import unquote, urlsplit
 
@@ -19,20 +17,16 @@ import psutil
 import redis
 
 from celeriac.backends import check_broker, prepare, runtime_of
+from celeriac.programs import api_service, beat_service, check_port, environment, flower_service, worker_service
 from workflows.db import queries
 from workflows.db.migrate import upgrade
 from workflows.db.queries import WorkerView
 from workflows.engine import health as engine_health
-from workflows.engine.broker import Broker
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import BrokerUnavailableError, CeleriacError
 from workflows.settings import Config
 from workflows.stack import broker as broker_program
-from workflows.stack.services import Service, Services, python
-
-PROJECT = Path(__file__).resolve().parent
-WORKER_GRACE_SECONDS = 30.0
-"""How long steps in progress may go on when workers are stopped."""
+from workflows.stack.services import Service, Services
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -65,14 +59,14 @@ def start(workers: int, concurrency: int, flower: bool, beat: bool, flower_port:
     prepare(runtime.database)
     runtime.database.close()
     check_broker(runtime)
-    services = Services(_env(config), _say)
+    services = Services(environment(config), _say)
     with _stopping(services):
         for number in range(1, workers + 1):
             services.start(worker_service(number, concurrency, loglevel, events=flower))
         if beat:
             services.start(beat_service(config, loglevel))
         if flower:
-            _check_port(flower_port)
+            check_port(flower_port)
             services.start(flower_service(flower_port))
         _say(f"{workers} workers with {concurrency} slots each; Ctrl-C stops them")
         services.run()
@@ -88,8 +82,8 @@ def dev(port: int, concurrency: int, reload: bool, flower_port: int, loglevel: s
     """Run all of it for development: broker, worker, beat, Flower, migrations, API. Ctrl-C ends all."""
     config = Config.from_env()
     for taken in (port, flower_port):
-        _check_port(taken)
-    services = Services(_env(config), _say)
+        check_port(taken)
+    services = Services(environment(config), _say)
     with _stopping(services):
         _bring_up_broker(services, config)
         runtime = runtime_of(config)
@@ -98,7 +92,7 @@ def dev(port: int, concurrency: int, reload: bool, flower_port: int, loglevel: s
         services.start(worker_service(1, concurrency, loglevel, events=True))
         services.start(beat_service(config, loglevel))
         services.start(flower_service(flower_port))
-        services.start(api_service(port, reload))
+        services.start(api_service(port, reload=reload))
         _say(f"API on http://localhost:{port}, Flower on http://localhost:{flower_port}; Ctrl-C ends all")
         services.run()
 
@@ -160,34 +154,6 @@ def monitor(interval: float, count: int | None) -> None:
             pause.wait(interval)
 
 
-def worker_service(number: int, concurrency: int, loglevel: str, *, events: bool) -> Service:
-    """A worker that takes from all queues; with `events` it tells Flower what it does."""
-    command = python("celery", "-A", "celery_app", "worker", "--pool", "prefork", "--concurrency", str(concurrency))
-    command += ["--hostname", f"worker{number}-{os.getpid()}@%h", "--loglevel", loglevel]
-    return Service(f"worker {number}", command + ["-E"] * events, grace_seconds=WORKER_GRACE_SECONDS)
-
-
-def beat_service(config: Config, loglevel: str) -> Service:
-    """The scheduler of what recurs."""
-    config.home.mkdir(parents=True, exist_ok=True)
-    command = python("celery", "-A", "celery_app", "beat", "--loglevel", loglevel)
-    return Service("beat", [*command, "--schedule", str(config.home / "beat"), "--pidfile", ""])
-
-
-def flower_service(port: int) -> Service:
-    """Flower, for this machine only: it has no password."""
-    return Service("flower", python("celery", "-A", "celery_app", "flower", f"--port={port}", "--address=127.0.0.1"))
-
-
-def api_service(port: int, reload: bool) -> Service:
-    """The API, on loopback."""
-    command = python("uvicorn", "api.server:app", "--host", "127.0.0.1", "--port", str(port))
-    if reload:
-        folders = [word for name in ("api", "workflows", "pipeline") for word in ("--reload-dir", str(PROJECT / name))]
-        command += ["--reload", *folders]
-    return Service("api", [*command, "--timeout-graceful-shutdown", "5"])
-
-
 def broker_service(config: Config) -> Service:
     """A broker of one's own at the place that the settings name.
 
@@ -230,24 +196,6 @@ def _answers(config: Config) -> bool:
         raise BrokerUnavailableError(f"the broker refuses the password: {error}", "correct REDIS_PASSWORD") from error
     except (redis.RedisError, OSError):
         return False
-
-
-def _check_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise CeleriacError(f"port {port} is in use", "end what uses it, or choose another port") from error
-
-
-def _env(config: Config) -> dict[str, str]:
-    """Environment of children, wherever they run: relative paths are those of this process."""
-    paths = [str(PROJECT), *filter(None, config.env.get("PYTHONPATH", "").split(os.pathsep))]
-    return {
-        **config.env, "CELERIAC_HOME": str(config.home), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
 
 
 @contextmanager

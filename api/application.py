@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -18,7 +19,9 @@ from api.documents import install_document
 from api.feeds import Feeds
 from api.guard import Guard, Rules
 from api.problems import install_problems
+from api.requests import Requests
 from api.services import PATIENCE_SECONDS, Services
+from workflows.engine import logs
 from workflows.settings import Config
 
 PREPARE_AGAIN_SECONDS = 2.0
@@ -43,6 +46,9 @@ def create_app(config: Config | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if logs.is_json(settings):
+            logs.install_json(logging.getLogger("uvicorn").level or logging.INFO)
+            logging.getLogger("uvicorn.access").disabled = True  # `api.requests` logs the same with more to it
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         services = await run_in_threadpool(Services.make, settings)
         feeds = Feeds(services)
@@ -76,6 +82,7 @@ def create_app(config: Config | None = None) -> FastAPI:
         app.include_router(router)
     install_document(app)
     app.add_middleware(Guard, rules=Rules.of(settings), most_bytes=MOST_BYTES)
+    app.add_middleware(Requests, logs_access=logs.is_json(settings))
     return app
 
 

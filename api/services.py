@@ -96,6 +96,8 @@ class Services:
             publish=publish,
             patience_seconds=PATIENCE_SECONDS,
         )
+        if accepted.is_new:
+            _log.info("accepted run %s of '%s'", accepted.run_id, entry.id, extra={"run_id": accepted.run_id})
         if publish and not accepted.is_published:
             self._broker_rests_until = time.monotonic() + BROKER_PAUSE_SECONDS
         return accepted

@@ -42,6 +42,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "search": Verb("search", "Find papers by meaning and words."),
     },
     "Operation": {
+        "serve": Verb("serve", "Serve the API until Ctrl-C, with a worker if you like."),
         "worker": Verb("worker", "Run a worker until Ctrl-C."),
         "doctor": Verb("doctor", "Check this installation, and say how to mend it."),
         "db": Verb("database", "Care for the database."),

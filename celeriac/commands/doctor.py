@@ -26,9 +26,9 @@ def command(as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             mark, colour = _LOOKS[finding.verdict]
-            click.echo(f"{click.style(mark, fg=colour)} {finding.verdict:<4}  {finding.name:<9} {finding.message}")
+            click.echo(f"{click.style(mark, fg=colour)} {finding.verdict:<4}  {finding.name:<10} {finding.message}")
             if finding.hint:
-                click.echo(f"{'':<18}hint: {finding.hint}")
+                click.echo(f"{'':<19}hint: {finding.hint}")
     ok = all(finding.verdict != "fail" for finding in findings)
     if as_json:
         print_json({"ok": ok, "checks": [asdict(finding) for finding in findings]})

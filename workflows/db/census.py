@@ -30,6 +30,16 @@ _READY = Statement(f"""
     FROM step_runs WHERE pending = 0 AND status IN ({quoted(CLAIMABLE)}) GROUP BY queue""")
 _RUNNING = Statement("""
     SELECT queue, count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL GROUP BY queue""")
+_UNSTARTED = Statement("""
+    SELECT task_id, {now} - created_at, (SELECT count(*) FROM job_runs WHERE status = 'PENDING')
+    FROM job_runs WHERE status = 'PENDING' ORDER BY created_at LIMIT 1""")
+_CRASHED = Statement("""
+    SELECT j.task_id, s.step_id, s.crashes FROM job_runs j JOIN step_runs s ON s.run_pk = j.id
+    WHERE j.finished_at > (SELECT {now}) - :seconds AND s.crashes > 0
+    UNION ALL
+    SELECT j.task_id, s.step_id, s.crashes FROM job_runs j JOIN step_runs s ON s.run_pk = j.id
+    WHERE j.status = 'PROGRESS' AND s.crashes > 0
+    ORDER BY 3 DESC LIMIT 100""")
 _LEADER = Statement("SELECT holder, {now} - lease_until FROM leader_leases WHERE name = :name")
 
 
@@ -64,6 +74,24 @@ class Ended:
 
     count: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unstarted:
+    """The run that has waited longest for its start, and how many wait."""
+
+    run_id: str
+    waiting_seconds: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A step whose processes died under it."""
+
+    run_id: str
+    step_id: str
+    crashes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +137,17 @@ def queues(tx: Transaction) -> dict[str, QueueFigures]:
         ready, delayed, oldest = waiting.get(name, (0, 0, None))
         found[name] = QueueFigures(ready, delayed, running.get(name, 0), max(0.0, oldest or 0.0))
     return found
+
+
+def unstarted(tx: Transaction) -> Unstarted | None:
+    """Accepted runs that no worker has started; None when there is none."""
+    row = tx.row(_UNSTARTED)
+    return None if row is None else Unstarted(*row)
+
+
+def crashed(tx: Transaction, seconds: float) -> list[Crashed]:
+    """Steps that took their processes down, the most often first: of open runs, and of those that ended lately."""
+    return [Crashed(*row) for row in tx.rows(_CRASHED, {"seconds": seconds})]
 
 
 def leader(tx: Transaction, name: str, lease_seconds: float) -> Leader | None:

@@ -13,7 +13,7 @@ from workflows.db import completion, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.db.units import Unit
-from workflows.engine import conditions, dispatch, mapping, recovery
+from workflows.engine import conditions, dispatch, logs, mapping, recovery
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -49,7 +49,8 @@ def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outco
     )
     if claim is None:
         return _refused(runtime, unit, plan, is_redelivered=is_redelivered)
-    return run_claimed(Job(runtime, plan, step, context, claim))
+    with logs.about(run_id=context.run_id, step=step.id, attempt=claim.token):
+        return run_claimed(Job(runtime, plan, step, context, claim))
 
 
 def run_claimed(job: Job) -> Outcome:

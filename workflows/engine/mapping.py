@@ -18,7 +18,7 @@ from workflows.db.database import Transaction
 from workflows.db.maps import Item, ItemResult
 from workflows.db.runs import Transition
 from workflows.db.units import Unit
-from workflows.engine import dispatch
+from workflows.engine import dispatch, logs
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -115,7 +115,8 @@ class _Range:
             for item in wanted:
                 watch.check_cancelled(every_seconds=CANCEL_CHECK_SECONDS)
                 self._put_deadline_off()
-                self._run_item(item)
+                with logs.about(item=item.key):
+                    self._run_item(item)
         except StepCancelledError:
             pass  # What was done is counted; cancelling has ended the rest.
         except FencedError:
