@@ -54,6 +54,7 @@ class Run(BaseModel):
     eta_seconds: float | None
     params: dict[str, Any]
     error: str | None
+    rerun_of: str | None
 
     @classmethod
     def of(cls, run: RunView) -> Run:
@@ -93,6 +94,7 @@ def run_values(run: RunView) -> dict[str, Any]:
         "eta_seconds": run.eta_seconds,
         "params": run.params,
         "error": run.error,
+        "rerun_of": run.rerun_of,
     }
 
 
@@ -187,6 +189,23 @@ class Resumed(BaseModel):
     run_id: str
     status: str
     ready: list[str]
+    dry_run: bool = False
+
+
+class Taken(BaseModel):
+    """One step of a rerun: whether its output was taken over, and why."""
+
+    step: str
+    is_reused: bool
+    why: str
+
+
+class RerunAnswer(BaseModel):
+    """A rerun of the run `of`; `run_id` is the new run's, null for a dry run."""
+
+    of: str
+    run_id: str | None
+    steps: list[Taken]
     dry_run: bool = False
 
 

@@ -11,7 +11,19 @@ from pydantic import BaseModel, Field
 from api.access import Scope, needs
 from api.bodies import RawBody, json_object
 from api.documents import problems
-from api.models import Accepted, Cancelled, Paused, Resumed, Run, RunDetail, Step, StepDetail, step_values
+from api.models import (
+    Accepted,
+    Cancelled,
+    Paused,
+    RerunAnswer,
+    Resumed,
+    Run,
+    RunDetail,
+    Step,
+    StepDetail,
+    Taken,
+    step_values,
+)
 from api.problems import RequestError
 from api.services import PATIENCE_SECONDS, Served
 from api.workflows import GRAPH_ANSWER, Format, Layer, graph_answer
@@ -20,6 +32,8 @@ from workflows.db import queries, runs
 from workflows.db.database import Transaction
 from workflows.db.queries import RunReport, RunView
 from workflows.engine import control
+from workflows.engine import rerun as rerunning
+from workflows.engine.rerun import Definition
 from workflows.model.errors import NotFoundError
 from workflows.model.names import IDENTIFIER
 
@@ -43,6 +57,26 @@ NEW_RUN: dict[str, Any] = {
                     "type": "object",
                     "properties": {"workflow": {"type": "string"}, "params": {"type": "object"}},
                     "required": ["workflow"],
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
+RERUN: dict[str, Any] = {
+    "requestBody": {
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": ["object", "null"],
+                    "properties": {
+                        "from": {"type": ["string", "null"]},
+                        "params": {"type": ["object", "null"]},
+                        "definition": {"enum": ["pinned", "current"]},
+                    },
                     "additionalProperties": False,
                 }
             }
@@ -341,6 +375,51 @@ def retry(run_id: str, served: Served, dry_run: DryRun = False) -> Retried:
         ready=list(preview.ready),
         dry_run=dry_run,
     )
+
+
+@router.post(
+    "/{run_id}/rerun",
+    status_code=202,
+    dependencies=[needs(Scope.OPERATE)],
+    openapi_extra=RERUN,
+    responses={200: {"model": RerunAnswer, "description": "What a dry run found"}, **problems(404, 409, 413, 422)},
+)
+def rerun(run_id: str, body: RawBody, served: Served, response: Response, dry_run: DryRun = False) -> RerunAnswer:
+    """Run an ended run again as a new one: `{"from": step, "params": {...}, "definition": "pinned" | "current"}`.
+
+    The output of a step is taken over when it succeeded, and the step, its params and all before it are as they were.
+    """
+    given = json_object(body)
+    start, params, which = given.pop("from", None), given.pop("params", None), given.pop("definition", "pinned")
+    if (
+        not isinstance(start, str | None)
+        or not isinstance(params, dict | None)
+        or which not in ("pinned", "current")
+        or given
+    ):
+        raise RequestError(
+            "the body is no order for a rerun", 'send {"from": STEP, "params": {...}, "definition": "current"}'
+        )
+    run = served.run(run_id)
+    definition = None
+    if which == "current":
+        entry = served.catalogue.get(run.workflow)
+        definition = Definition(entry.compiled()[1], entry.text)
+    answer = rerunning.rerun(
+        served.runtime,
+        run.run_id,
+        definition=definition,
+        params=params,
+        start=start,
+        dry_run=dry_run,
+        patience_seconds=PATIENCE_SECONDS,
+    )
+    if answer.run_id is None:
+        response.status_code = 200
+    else:
+        response.headers["Location"] = f"{router.prefix}/{answer.run_id}"
+    steps = [Taken(step=v.step, is_reused=v.is_reused, why=v.why) for v in answer.verdicts]
+    return RerunAnswer(of=answer.of, run_id=answer.run_id, steps=steps, dry_run=dry_run)
 
 
 def _report(served: Served, run_id: str) -> RunReport:

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "pause": Verb("pause", "Let nothing more of a run start."),
         "resume": Verb("resume", "Go on with a paused run."),
         "retry": Verb("retry", "Go on with a run that failed or was cancelled."),
+        "rerun": Verb("rerun", "Run an ended run again as a new one, and take over what is still right."),
     },
     "Papers": {
         "demo": Verb("demo", "Make the shipped papers searchable, and search them."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from workflows.compile.plan import Plan
     from workflows.db.queries import RunReport, RunView
     from workflows.engine.launch import Submitted
+    from workflows.engine.rerun import Definition
     from workflows.engine.runtime import Runtime
     from workflows.model.spec import Workflow
     from workflows.settings import Config
@@ -238,6 +239,24 @@ def _first_answer(run_id: str, using: Backend) -> str:
         ("Ctrl-C again", after),
     )
     return f"nothing is cancelled: run {short} goes on\n" + "\n".join(f"  {what:<25} {why}" for what, why in lines)
+
+
+def edited(config: Config, name: str | None, steps: StepRegistry) -> Definition | None:
+    """The definition that a rerun is given, checked and compiled; None when it is given none.
+
+    Raises:
+        DefinitionError, NotFoundError, UnservedQueueError: as for a run.
+    """
+    if name is None:
+        return None
+    from workflows.compile import compile_workflow
+    from workflows.engine.rerun import Definition
+    from workflows.steps.registry import schemas
+
+    source = definitions.find(name)
+    workflow = definitions.parse(source, schemas(steps))
+    definitions.check_queues(workflow, config)
+    return Definition(compile_workflow(workflow), source.text)
 
 
 def check_retryable(run: RunView) -> str:

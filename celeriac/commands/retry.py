@@ -10,10 +10,11 @@ from workflows.settings import Config
 
 @click.command("retry")
 @click.argument("run")
+@click.option("--dry-run", is_flag=True, help="Only say which steps would run again.")
 @click.option("--wait/--no-wait", default=True, help="Wait for the end of the run, or only set it going.")
 @click.option("--concurrency", "-c", type=click.IntRange(1, 512), metavar="N", help="As for `celeriac run`.")
 @json_option("Print the run as one JSON object at its end.")
-def command(run: str, wait: bool, concurrency: int | None, as_json: bool) -> int:
+def command(run: str, dry_run: bool, wait: bool, concurrency: int | None, as_json: bool) -> int:
     """Go on with a run that failed or was cancelled: failed steps and calls, and what waited for them.
 
     RUN is an id, the beginning of one, or latest. What has succeeded is not done again.
@@ -28,6 +29,16 @@ def command(run: str, wait: bool, concurrency: int | None, as_json: bool) -> int
     config = Config.from_env()
     with reading(config) as database:
         run_id = check_retryable(read_report(database, run).run)
+    if dry_run:
+        with backend(config, start=False) as using:
+            runtime = runtime_of(using.config)
+            preview = control.preview_retry(runtime, run_id)
+            runtime.database.close()
+        if as_json:
+            print_json({"run_id": run_id, "steps": preview.steps, "ready": preview.ready, "dry_run": True})
+        else:
+            click.echo(f"would run again: {', '.join(preview.steps)}; at once: {', '.join(preview.ready)}")
+        return 0
     if not wait:
         with backend(config, start=False) as using:
             runtime = runtime_of(using.config)

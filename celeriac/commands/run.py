@@ -33,7 +33,7 @@ def command(definition: str, pairs: tuple[str, ...], wait: bool, concurrency: in
     from celeriac.summary import print_end
 
     config = Config.from_env()
-    order = Order(definitions.find(definition), _params(pairs), concurrency, quiet=as_json)
+    order = Order(definitions.find(definition), parse_params(pairs), concurrency, quiet=as_json)
     if not wait:
         report, missing = record(config, order)
         if as_json:
@@ -51,7 +51,8 @@ def command(definition: str, pairs: tuple[str, ...], wait: bool, concurrency: in
         raise
 
 
-def _params(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_params(pairs: tuple[str, ...]) -> dict[str, str]:
+    """What `--param KEY=VALUE` was given, as texts."""
     params: dict[str, str] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")

@@ -45,6 +45,7 @@ def _print(report: RunReport) -> None:
     from rich.text import Text
 
     from celeriac.summary import error_text, value_text
+    from workflows.db.queries import REUSED
 
     run = report.run
     out = console()
@@ -60,6 +61,7 @@ def _print(report: RunReport) -> None:
     table = plain_table("step", "state", right=["calls", "tries", "took"], last="remark")
     for step in report.steps:
         remark = "" if step.status == "SUCCESS" and not step.items_failure else error_text(step)
+        remark = f"taken over from run {(run.rerun_of or '')[:8]}" if step.reason == REUSED else remark
         table.add_row(
             step.step_id,
             status_text(step.status),

@@ -14,7 +14,7 @@ _ACTIVE_STEP = Statement("""
     SELECT step_id, status, items_total, items_success, items_failure, not_before - {now} FROM step_runs
     WHERE run_pk = :run AND part = 0 AND status IN ('PROGRESS', 'RETRY', 'WAITING')
     ORDER BY CASE status WHEN 'PROGRESS' THEN 0 ELSE 1 END, ordinal LIMIT 1""")
-_ORIGIN = Statement("SELECT manual_trigger, user_params FROM job_runs WHERE id = :run")
+_ORIGIN = Statement("SELECT manual_trigger, user_params, step_versions FROM job_runs WHERE id = :run")
 _HEADS = Statement("""
     SELECT id, event_seq, status, progress_percentage, steps_total, steps_open, steps_failed FROM job_runs
     WHERE id IN :runs[]""")
@@ -43,10 +43,12 @@ class Origin:
     Attributes:
         is_manual: A person asked for it, no schedule.
         user_params: The params as they were given, without defaults.
+        step_versions: Declared versions of the steps, by `uses`, as the process knew them that accepted the run.
     """
 
     is_manual: bool
     user_params: dict[str, Any]
+    step_versions: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def origin(tx: Transaction, run_pk: int) -> Origin:
     row = tx.row(_ORIGIN, {"run": run_pk})
     if row is None:
         raise NotFoundError("the run was deleted meanwhile")
-    return Origin(bool(row[0]), json.loads(row[1] or "{}"))
+    return Origin(bool(row[0]), json.loads(row[1] or "{}"), json.loads(row[2] or "{}"))
 
 
 def heads(tx: Transaction, run_pks: list[int]) -> dict[int, RunHead]:

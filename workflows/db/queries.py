@@ -15,7 +15,7 @@ from workflows.model.states import CLAIMABLE, State, is_terminal
 
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches, j.cancel_requested, j.created_at, j.started_at,
-    j.finished_at, j.params, j.outputs, j.error, j.generation, {now}"""
+    j.finished_at, j.params, j.outputs, j.error, j.generation, {now}, j.rerun_of"""
 
 _RUN = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE j.task_id = :id")
 _RUN_BY_PREFIX = Statement(
@@ -75,6 +75,10 @@ _OLDEST_READY = Statement(f"""
     ORDER BY s.ready_at LIMIT 1""")
 
 
+REUSED = "reused"
+"""Reason of a step that is SUCCESS without a try: its output was taken over from an earlier run."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunView:
     """One run. `run_id` is its public id (and its Celery task id); instants are seconds since 1970.
@@ -82,6 +86,7 @@ class RunView:
     Attributes:
         seconds: From its start to its end, or to now; None before the start.
         now: The database's time of the reading.
+        rerun_of: Id of the run that this one runs again.
     """
 
     run_pk: int
@@ -104,6 +109,7 @@ class RunView:
     error: str | None
     generation: int
     now: float
+    rerun_of: str | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -186,6 +192,7 @@ class RunReport:
             "dispatches": self.dispatches,
             "outputs": run.outputs or {},
             "error": run.error,
+            "rerun_of": run.rerun_of,
         }
 
 
@@ -393,7 +400,7 @@ def _step_view(row: Row, first_started: float | None) -> StepView:
         step_id=row[1],
         queue=row[2],
         status=row[3],
-        reason=row[4],
+        reason=REUSED if row[3] == State.SUCCESS and not row[5] else row[4],
         attempts=row[5],
         failures=row[6],
         crashes=row[7],

@@ -29,9 +29,9 @@ _PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
 
 _ADD_RUN = Statement("""
     INSERT INTO job_runs (task_id, workflow_id, version_id, params, user_params, manual_trigger, idempotency_key,
-        steps_total, steps_open, created_at, next_dispatch_at, dispatch_wait_seconds)
+        steps_total, steps_open, created_at, next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of)
     VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key, :steps, :steps, {now},
-        {now} + :redispatch, :redispatch)
+        {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
     ON CONFLICT (idempotency_key) DO NOTHING RETURNING id""")
 _BY_IDEMPOTENCY_KEY = Statement(
     "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
@@ -169,8 +169,15 @@ def add_run(
     manual: bool,
     idempotency_key: str | None,
     redispatch_seconds: float,
+    step_versions: dict[str, str] | None = None,
+    rerun_of: str | None = None,
 ) -> int | None:
-    """Accept a run; its key, or None when the idempotency key is taken."""
+    """Accept a run; its key, or None when the idempotency key is taken.
+
+    Args:
+        step_versions: Declared versions of the steps, by `uses`, as the accepting process knows them.
+        rerun_of: Public id of the run that this one runs again.
+    """
     row = tx.row(
         _ADD_RUN,
         {
@@ -183,6 +190,8 @@ def add_run(
             "idempotency_key": idempotency_key,
             "steps": len(plan.steps),
             "redispatch": redispatch_seconds,
+            "step_versions": json.dumps(step_versions) if step_versions else None,
+            "rerun_of": rerun_of,
         },
     )
     return None if row is None else int(row[0])
@@ -200,14 +209,18 @@ def by_run_id(tx: Transaction, run_id: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def start(tx: Transaction, run_pk: int, redispatch_seconds: float) -> int | None:
-    """PENDING to PROGRESS, and its steps become rows. Returns the version; None when it had started or ended."""
+def start(tx: Transaction, run_pk: int, redispatch_seconds: float, detail: dict[str, Any] | None = None) -> int | None:
+    """PENDING to PROGRESS, and its steps become rows. Returns the version; None when it had started or ended.
+
+    Args:
+        detail: What the run's history says of its beginning.
+    """
     row = tx.row(_START, {"run": run_pk})
     if row is None:
         return None
     version_id, seq, now = row
     materialise(tx, run_pk, version_id, now, redispatch_seconds)
-    _write_events(tx, run_pk, seq, now, [Transition(None, None, "PROGRESS")])
+    _write_events(tx, run_pk, seq, now, [Transition(None, None, "PROGRESS", detail)])
     return int(version_id)
 
 

@@ -92,6 +92,9 @@ job_runs = Table(
     _counter("event_seq"),
     _counter("redispatches"),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("step_versions", Text),
+    Column("rerun_of", Text),
+    Column("is_mirrored", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
@@ -111,8 +114,21 @@ job_runs = Table(
     Index(
         "ix_job_runs_in_progress",
         "id",
-        sqlite_where=text("status = 'PROGRESS'"),
-        postgresql_where=text("status = 'PROGRESS'"),
+        sqlite_where=text("status IN ('PROGRESS', 'PAUSED')"),
+        postgresql_where=text("status IN ('PROGRESS', 'PAUSED')"),
+    ),
+    Index(
+        "ix_job_runs_unmirrored",
+        "id",
+        sqlite_where=text("NOT is_mirrored AND finished_at IS NOT NULL"),
+        postgresql_where=text("NOT is_mirrored AND finished_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_job_runs_succeeded",
+        "version_id",
+        "finished_at",
+        sqlite_where=text("status = 'SUCCESS' AND rerun_of IS NULL"),
+        postgresql_where=text("status = 'SUCCESS' AND rerun_of IS NULL"),
     ),
     Index(
         "ix_job_runs_undispatched",
@@ -236,17 +252,13 @@ attempts = Table(
     sqlite_with_rowid=False,
 )
 
+# Outputs that are too large for the rows of steps and calls; `item_index` -1 is the step itself.
 payloads = Table(
     "payloads",
     metadata,
-    Column("id", Key, primary_key=True),
-    Column(
-        "run_pk",
-        Key,
-        ForeignKey("job_runs.id", ondelete="CASCADE"),
-        nullable=False,
-        index=True,
-    ),
+    Column("run_pk", Key, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("item_index", Integer, primary_key=True),
     Column("content", Text, nullable=False),
 )
 

@@ -93,7 +93,9 @@ _OVERTAKEN = Statement("""
 _DUE_MAPS = Statement("""
     SELECT run_pk, ordinal FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NULL
         AND next_dispatch_at <= {now} ORDER BY next_dispatch_at LIMIT 200""")
-_UNENDED_RUNS = Statement("SELECT id, steps_failed FROM job_runs WHERE status = 'PROGRESS' AND steps_open = 0 LIMIT 50")
+_UNENDED_RUNS = Statement(
+    "SELECT id, steps_failed FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') AND steps_open = 0 LIMIT 50"
+)
 _ALL_DUE_STEPS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE {_READY} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")

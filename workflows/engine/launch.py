@@ -88,6 +88,7 @@ def submit(
             manual=manual,
             idempotency_key=idempotency_key,
             redispatch_seconds=runtime.config.redispatch_seconds,
+            step_versions=declared_versions(runtime, plan),
         )
         if run_pk is not None:
             return Submitted(run_pk, run_id, is_published=False, is_new=True)
@@ -112,6 +113,12 @@ def submit(
             runtime.database.retrying(lambda tx: upkeep.mark_run_unsent(tx, accepted.run_pk), patience_seconds=5.0)
         return accepted
     return Submitted(accepted.run_pk, accepted.run_id, is_published=True, is_new=True)
+
+
+def declared_versions(runtime: Runtime, plan: Plan) -> dict[str, str]:
+    """The versions of the plan's steps as this process has them registered, by `uses`; unknown steps are left out."""
+    known = {step.uses: runtime.steps.get(step.uses) for step in plan.steps}
+    return {uses: definition.version for uses, definition in sorted(known.items()) if definition is not None}
 
 
 def context_of(runtime: Runtime, run_pk: int) -> RunContext:

@@ -165,3 +165,21 @@ def test_a_run_is_paused_and_resumed_and_its_history_says_so(contract: Served) -
     events = contract.http.get(f"{path}/events").text
     told = re.findall(r'^event: run\ndata: .*"status": ?"(\w+)"', events, re.MULTILINE)
     assert told == ["PAUSED", "PROGRESS", "REVOKED"], events
+
+
+def test_a_run_is_run_again_and_says_what_is_taken_over(contract: Served) -> None:
+    run_id = contract.http.post("/api/v1/runs", json={"workflow": "pair", "params": {"ms": 3}}).json()["run_id"]
+    path = f"/api/v1/runs/{run_id}"
+    assert contract.http.post(f"{path}/rerun").status_code == 409
+    contract.http.post(f"{path}/cancel")
+    would = contract.http.post(f"{path}/rerun", params={"dry_run": True}, json={"definition": "current"})
+    assert would.status_code == 200
+    assert would.json()["run_id"] is None
+    again = contract.http.post(f"{path}/rerun", json={"from": "b", "params": {"ms": 4}})
+    assert again.status_code == 202
+    assert [(step["step"], step["is_reused"]) for step in again.json()["steps"]] == [("a", False), ("b", False)]
+    new = _get(contract, again.headers["location"])
+    assert (new["rerun_of"], new["params"]["ms"], new["status"]) == (run_id, 4, "PROGRESS")
+    for body in ({"from": 1}, {"definition": "other"}, {"surprise": 1}, {"params": {"nope": 1}}):
+        assert contract.http.post(f"{path}/rerun", json=body).status_code == 422, body
+    assert contract.http.post(f"{path}/rerun", json={"from": "z"}).status_code == 404

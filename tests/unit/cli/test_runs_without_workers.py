@@ -153,3 +153,25 @@ def test_a_recorded_run_is_paused_and_resumed(capsys: pytest.CaptureFixture[str]
     for verb in ("pause", "resume"):
         assert main.run([verb, "latest"]) == 2
         assert "REVOKED" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_is_run_again_as_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = call(capsys, "run", "literature-review", "--no-wait", "-p", "max_papers=3")["run_id"]
+    assert main.run(["rerun", "latest", "--dry-run"]) == 2
+    assert "has not ended" in capsys.readouterr().err
+    call(capsys, "cancel", "latest")
+    assert call(capsys, "retry", "latest", "--dry-run")["ready"] == ["fetch"]
+
+    would = call(capsys, "rerun", "latest", "--dry-run", "-p", "max_papers=4")
+    assert (would["of"], would["run_id"]) == (old, None)
+    assert {step["why"] for step in would["steps"]} == {"it did not run"}
+    assert main.run(["rerun", "latest", "--dry-run"]) == 0
+    assert "0 steps taken over, 4 to run; fetch: it did not run" in capsys.readouterr().out
+
+    new = call(capsys, "rerun", old[:8], "--no-wait", "-p", "max_papers=4")["run_id"]
+    shown = call(capsys, "show", new)
+    assert (shown["rerun_of"], shown["params"]["max_papers"], shown["status"]) == (old, 4, "PROGRESS")
+    call(capsys, "cancel", new)
+    (tmp_path / "other.yaml").write_text("id: other\nsteps:\n  fetch: {uses: fetch, with: {source: local}}\n")
+    assert main.run(["rerun", new, "--definition", "other.yaml", "--dry-run"]) == 2
+    assert "is of workflow 'literature-review'" in capsys.readouterr().err

@@ -122,6 +122,9 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("redispatches", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("step_versions", sa.Text(), nullable=True),
+        sa.Column("rerun_of", sa.Text(), nullable=True),
+        sa.Column("is_mirrored", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
@@ -149,8 +152,24 @@ def upgrade() -> None:
         "job_runs",
         ["id"],
         unique=False,
-        sqlite_where=sa.text("status = 'PROGRESS'"),
-        postgresql_where=sa.text("status = 'PROGRESS'"),
+        sqlite_where=sa.text("status IN ('PROGRESS', 'PAUSED')"),
+        postgresql_where=sa.text("status IN ('PROGRESS', 'PAUSED')"),
+    )
+    op.create_index(
+        "ix_job_runs_unmirrored",
+        "job_runs",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("NOT is_mirrored AND finished_at IS NOT NULL"),
+        postgresql_where=sa.text("NOT is_mirrored AND finished_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_job_runs_succeeded",
+        "job_runs",
+        ["version_id", "finished_at"],
+        unique=False,
+        sqlite_where=sa.text("status = 'SUCCESS' AND rerun_of IS NULL"),
+        postgresql_where=sa.text("status = 'SUCCESS' AND rerun_of IS NULL"),
     )
     op.create_index(
         "ix_job_runs_undispatched",
@@ -190,13 +209,12 @@ def upgrade() -> None:
     op.create_index("ix_log_lines_run_pk_id", "log_lines", ["run_pk", "id"], unique=False)
     op.create_table(
         "payloads",
-        sa.Column("id", KEY, nullable=False),
         sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("item_index", sa.Integer(), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["run_pk"], ["job_runs.id"], name="fk_payloads_run_pk", ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("id", name="pk_payloads"),
+        sa.PrimaryKeyConstraint("run_pk", "ordinal", "item_index", name="pk_payloads"),
     )
-    op.create_index("ix_payloads_run_pk", "payloads", ["run_pk"], unique=False)
     op.create_table(
         "step_runs",
         sa.Column("run_pk", KEY, nullable=False),
