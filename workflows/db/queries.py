@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workflows.compile.plan import Plan
@@ -11,6 +11,7 @@ from workflows.db import runs
 from workflows.db.database import Row, Statement, Transaction
 from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
+from workflows.model.estimates import remaining_seconds
 from workflows.model.states import CLAIMABLE, State, is_terminal
 
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
@@ -26,6 +27,11 @@ _RUNS = Statement(f"""
     SELECT {_RUN_COLUMNS} FROM job_runs j
     WHERE (:workflow = '' OR j.workflow_id = :workflow) AND (:status = '' OR j.status = :status) AND j.id < :before
     ORDER BY j.id DESC LIMIT :limit""")
+_USUAL = Statement("""
+    SELECT avg(seconds) FROM (
+        SELECT finished_at - started_at AS seconds FROM job_runs
+        WHERE version_id = :version AND status = 'SUCCESS' AND rerun_of IS NULL ORDER BY finished_at DESC LIMIT 5
+    ) AS latest""")
 _STEPS = Statement("""
     SELECT ordinal, step_id, queue, status, reason, token, failures, crashes, started_at, finished_at, ready_at,
         items_total, items_success, items_failure, progress_done, error, not_before, lease_until IS NOT NULL
@@ -87,6 +93,7 @@ class RunView:
         seconds: From its start to its end, or to now; None before the start.
         now: The database's time of the reading.
         rerun_of: Id of the run that this one runs again.
+        usual_seconds: How long the last runs of this version took; None when there are none, or it was not asked for.
     """
 
     run_pk: int
@@ -110,6 +117,7 @@ class RunView:
     generation: int
     now: float
     rerun_of: str | None = None
+    usual_seconds: float | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -125,10 +133,10 @@ class RunView:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds it will still take at the pace so far; None when that cannot be said."""
-        if self.is_ended or self.seconds is None or self.progress <= 0:
+        """Seconds it will still take, from its pace so far and from past runs; None when that cannot be said."""
+        if self.is_ended or self.seconds is None:
             return None
-        return self.seconds * (100 - self.progress) / self.progress
+        return remaining_seconds(self.seconds, self.progress / 100, self.usual_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +267,11 @@ def find_run(tx: Transaction, name: str) -> RunView:
         raise NotFoundError(f"there is no run '{name}'", "list the runs with `celeriac ps`")
     if len(rows) > 1:
         raise NotFoundError(f"more than one run has an id that begins with '{name}'", "give more of its digits")
-    return _run_view(rows[0])
+    run = _run_view(rows[0])
+    if run.is_ended or run.rerun_of is not None:
+        return run  # what is partly taken over takes less than usual
+    usual = tx.row(_USUAL, {"version": run.version_id})
+    return replace(run, usual_seconds=usual[0] if usual else None)
 
 
 def list_runs(

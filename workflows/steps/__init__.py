@@ -17,6 +17,7 @@ from workflows.model.errors import (
 )
 from workflows.steps.context import StepContext
 from workflows.steps.registry import StepDefinition, StepRegistry, load_steps, registry, step
+from workflows.steps.utilities import TaskProgressManager, TaskRetryPolicy
 
 __all__ = [
     "AuthenticationError",
@@ -27,6 +28,8 @@ __all__ = [
     "StepError",
     "StepRegistry",
     "StepTimeoutError",
+    "TaskProgressManager",
+    "TaskRetryPolicy",
     "TransientError",
     "ValidationError",
     "load_steps",
