@@ -35,7 +35,7 @@ def _cut(module: ModuleType, name: str, *cuts: tuple[str, str]) -> None:
 def _fence() -> None:
     mine = " AND status = 'PROGRESS' AND token = :token"
     for name in ("_CHECK_FENCE", "_END"):
-        _cut(units, name, (mine, ""))
+        _cut(units, name, (f"{mine} AND lease_until IS NOT NULL", ""))
     _cut(completion, "_COMPLETE", (mine, ""))
 
 

@@ -28,10 +28,12 @@ _SET_INSERTED = Statement("""
         items_failure = coalesce(items_failure, 0), items_seconds = coalesce(items_seconds, 0),
         parts = coalesce(parts, 0), parts_open = 0, lease_until = {now} + :lease
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PROGRESS' AND token = :token
+        AND lease_until IS NOT NULL
     RETURNING token""")
 _OPEN = Statement("""
     UPDATE step_runs SET lease_node = NULL, lease_pid = NULL, lease_until = NULL, deadline_at = NULL
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PROGRESS' AND token = :token
+        AND lease_until IS NOT NULL
     RETURNING {now}""")
 
 _COUNT = Statement("""
@@ -187,7 +189,10 @@ def add_items(
 
 
 def open_map(tx: Transaction, claim: Claim) -> float | None:
-    """All calls are written: part 0 gives up its lease and stays in PROGRESS. The time; None when the claim is lost."""
+    """All calls are written: part 0 gives up its lease and stays in PROGRESS. The time; None when the claim is lost.
+
+    Also None when it is open already: the commit went through and its answer was lost. The reconciler goes on with it.
+    """
     row = tx.row(_OPEN, {"run": claim.unit.run_pk, "ordinal": claim.unit.ordinal, "token": claim.token})
     return None if row is None else float(row[0])
 

@@ -80,7 +80,8 @@ HELD = 1_000_000
 takes away. More than any step has dependencies. See `workflows.db.pauses`."""
 
 _KEY = "run_pk = :run AND ordinal = :ordinal AND part = :part"
-_MINE = f"{_KEY} AND status = 'PROGRESS' AND token = :token"
+# A map that is open is in PROGRESS without a lease: whoever expanded it has no say over it any more.
+_MINE = f"{_KEY} AND status = 'PROGRESS' AND token = :token AND lease_until IS NOT NULL"
 _FREE = "lease_node = NULL, lease_pid = NULL, lease_until = NULL, deadline_at = NULL"
 
 _CLAIM = Statement(f"""

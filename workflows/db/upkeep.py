@@ -36,7 +36,8 @@ _LEASES = Statement("""
     FROM step_runs WHERE lease_node = :node AND status = 'PROGRESS' AND lease_until IS NOT NULL""")
 _RENEW = Statement("""
     UPDATE step_runs SET lease_until = {now} + :lease
-    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND status = 'PROGRESS' AND token = :token""")
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND status = 'PROGRESS' AND token = :token
+        AND lease_until IS NOT NULL""")
 _FREE_OF_LOCKS = Statement("""
     SELECT run_pk, ordinal, part FROM step_runs WHERE lease_node = :node AND status = 'PROGRESS'
         AND lease_until IS NOT NULL FOR UPDATE SKIP LOCKED""")

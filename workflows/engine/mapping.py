@@ -68,12 +68,11 @@ def run(job: Job, definition: StepDefinition) -> Outcome:
 
 
 def fail_range(job: Job, failure: Failure) -> Outcome:
-    """Every open call of the range fails for the same reason, which lies outside of it."""
-    items = _load(job)
-    now = job.claim.started_at
+    """This try of every open call of the range fails for the same reason, which its process cannot tell."""
+    began, now = job.claim.started_at, job.runtime.clock.time()
     results = [
-        ItemResult(item.index, State.FAILURE.value, item.failures, now, now, error=failure.to_json())
-        for item in items
+        _failed(job, item, failure, began, max(began, now))
+        for item in _load(job)
         if item.status in (State.PENDING, State.RETRY)
     ]
     return _finish_range(job, results, 0.0, [])
@@ -164,7 +163,7 @@ class _Range:
             seconds = clock.monotonic() - began
             failure = failure_of(error, job.runtime.secrets.redact)
             ctx.keep_failure(failure)
-            result = self._failed(item, failure, started, started + seconds)
+            result = _failed(job, item, failure, started, started + seconds)
         self._seconds += seconds
         self._results.append(result)
         self._lines += ctx.lines
@@ -204,15 +203,6 @@ class _Range:
             raise ValidationError(f"'with' of step '{job.step.id}' is no mapping")
         return values
 
-    def _failed(self, item: Item, failure: Failure, started: float, ended: float) -> ItemResult:
-        policy, failures = self._job.step.retry, item.failures + 1
-        if failures < policy.max_attempts and policy.is_retryable(failure.names) and not failure.is_cancellation:
-            delay = policy.delay_before_next(failures, self._job.runtime.random.random())
-            return ItemResult(
-                item.index, State.RETRY.value, failures, started, ended, error=failure.to_json(), delay_seconds=delay
-            )
-        return ItemResult(item.index, State.FAILURE.value, failures, started, ended, error=failure.to_json())
-
 
 class _WorkerLostError(ValidationError):
     """A call that keeps killing its process is not tried again."""
@@ -221,6 +211,17 @@ class _WorkerLostError(ValidationError):
 def _refuse_poison(item: Item, max_crashes: int) -> None:
     if item.crashes >= max_crashes:
         raise _WorkerLostError(f"worker lost: this call took its worker process down {item.crashes} times")
+
+
+def _failed(job: Job, item: Item, failure: Failure, started: float, ended: float) -> ItemResult:
+    """A try of a call has failed: RETRY when the policy allows another one, FAILURE otherwise."""
+    policy, failures = job.step.retry, item.failures + 1
+    if failures < policy.max_attempts and policy.is_retryable(failure.names) and not failure.is_cancellation:
+        delay = policy.delay_before_next(failures, job.runtime.random.random())
+        return ItemResult(
+            item.index, State.RETRY.value, failures, started, ended, error=failure.to_json(), delay_seconds=delay
+        )
+    return ItemResult(item.index, State.FAILURE.value, failures, started, ended, error=failure.to_json())
 
 
 def _load(job: Job) -> list[Item]:

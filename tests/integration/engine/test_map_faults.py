@@ -12,11 +12,15 @@ from tests.integration.engine.test_maps import definition
 from tests.support.cluster import Cluster
 from tests.support.hands import Given, Hands
 from tests.support.waiting import wait_until
-from workflows.db import maps
+from workflows.db import maps, upkeep
 from workflows.db.units import Unit
 from workflows.engine import mapping
+from workflows.engine.execution import end_over_time
+from workflows.engine.job import Job
 from workflows.engine.outcomes import Outcome
 from workflows.engine.recovery import take_back_from_dead
+from workflows.engine.settlement import Settlement
+from workflows.model.errors import DatabaseUnavailableError
 from workflows.steps import StepContext
 
 
@@ -110,4 +114,63 @@ def test_calls_whose_commit_lost_its_answer_are_written_again_without_harm(hands
     assert mapping.expand(hands.job(claim)) is not None
     hands.drain()
     assert hands.rows("SELECT status, count(*) FROM item_runs GROUP BY status") == [("SUCCESS", 3)]
+    assert hands.engine.view(accepted).status == "SUCCESS"
+
+
+def test_a_renewal_that_was_decided_before_a_map_was_opened_gives_it_no_lease(hands: Hands) -> None:
+    hands.define(told=lambda inp, ctx: inp.value)
+    accepted = hands.start(test_interventions.definition(3))
+    hands.execute(Unit(accepted.run_pk, 0))
+    unit = Unit(accepted.run_pk, 1)
+    claim = hands.claim(unit)
+    held = hands.database.retrying(lambda tx: upkeep.leases(tx, hands.runtime.node))
+    assert mapping.expand(hands.job(claim)) is not None
+    hands.database.retrying(lambda tx: upkeep.renew(tx, hands.runtime.node, held, 60.0))
+    assert hands.standing(unit, "status, lease_until") == ("PROGRESS", None)
+    hands.drain()
+    assert hands.engine.view(accepted).status == "SUCCESS"
+
+
+def test_a_map_that_was_opened_is_not_given_back_when_nobody_heard_that_it_was(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = mapping.expand
+
+    def without_answer(job: Job) -> Settlement | None:
+        whole(job)
+        raise DatabaseUnavailableError("the commit went through, its answer was lost")
+
+    monkeypatch.setattr(mapping, "expand", without_answer)
+    hands.define(told=lambda inp, ctx: inp.value)
+    accepted = test_interventions.expanded(hands, test_interventions.definition(3))
+    assert hands.standing(Unit(accepted.run_pk, 1), "status, lease_until") == ("PROGRESS", None)
+    hands.drain()
+    assert hands.standing(Unit(accepted.run_pk, 1), "status, items_success") == ("SUCCESS", 3)
+    assert hands.engine.view(accepted).status == "SUCCESS"
+
+
+def test_a_map_is_opened_once_though_the_answer_was_lost(hands: Hands) -> None:
+    accepted = hands.start(test_interventions.definition(3))
+    hands.execute(Unit(accepted.run_pk, 0))
+    job = hands.job(hands.claim(Unit(accepted.run_pk, 1)))
+    assert mapping.expand(job) is not None
+    ranges = hands.rows("SELECT count(*) FROM step_runs WHERE part > 0")
+    assert mapping.expand(job) is None
+    assert hands.rows("SELECT count(*) FROM step_runs WHERE part > 0") == ranges
+
+
+def test_a_call_whose_process_did_not_heed_its_timeout_is_tried_again_as_its_policy_says(hands: Hands) -> None:
+    hands.define(told=lambda inp, ctx: inp.value)
+    accepted = test_interventions.expanded(hands, test_interventions.definition(3))
+    first = Unit(accepted.run_pk, 1, 1)
+    claim = hands.claim(first, limit=-1.0)
+    assert end_over_time(hands.runtime, first, claim.token)
+    state = "SELECT status, failures FROM item_runs WHERE item_index = 0"
+    assert hands.rows(state) == [("RETRY", 1)]
+    for _ in range(2):
+        hands.change("UPDATE item_runs SET not_before = 0 WHERE status = 'RETRY'")
+        hands.change("UPDATE step_runs SET next_dispatch_at = 0 WHERE status = 'PROGRESS'")
+        hands.reconciler().tick()
+        hands.drain()
+    assert hands.rows(state) == [("SUCCESS", 1)]
     assert hands.engine.view(accepted).status == "SUCCESS"
