@@ -26,7 +26,7 @@ from api.models import (
 )
 from api.problems import RequestError
 from api.services import PATIENCE_SECONDS, Served
-from api.workflows import GRAPH_ANSWER, Format, Layer, graph_answer
+from api.workflows import GRAPH_ANSWER, Format, Layer, Theme, graph_answer
 from workflows.compile.plan import Plan
 from workflows.db import queries, runs
 from workflows.db.database import Transaction
@@ -327,11 +327,11 @@ def run_graph(
     served: Served,
     text_format: Annotated[Format, Query(alias="format")] = "json",
     layer: Layer = "dag",
+    theme: Theme = "auto",
 ) -> Response:
-    """The graph of the version that a run has, coloured by the states of its steps."""
+    """The graph of the version that a run has, with the states, progress and durations of its steps."""
     report = _report(served, run_id)
-    states = {step.step_id: step.status for step in report.steps}
-    return graph_answer(_plan(served, report.run), text_format, layer, states)
+    return graph_answer(_plan(served, report.run), text_format, layer, theme, report.marks())
 
 
 @router.post("/{run_id}/cancel", dependencies=[needs(Scope.OPERATE)], responses=problems(404))

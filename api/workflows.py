@@ -23,22 +23,30 @@ from workflows.engine.dry_run import dry_run
 from workflows.model.errors import NotFoundError
 from workflows.model.names import IDENTIFIER
 from workflows.model.spec import ParamSpec
-from workflows.render import render
+from workflows.render import Mark, picture, png, render, svg
 from workflows.steps.registry import schemas
 
 router = APIRouter(prefix="/api/v1", tags=["workflows"], dependencies=[needs(Scope.READ)])
 
-Format = Literal["mermaid", "dot", "json"]
+Format = Literal["mermaid", "dot", "json", "layout", "svg", "png"]
 Layer = Literal["dag", "canvas"]
 FINGERPRINT = re.compile(r"[0-9a-f]{1,128}")
-MEDIA_TYPES = {"mermaid": "text/vnd.mermaid", "dot": "text/vnd.graphviz", "json": "application/json"}
+Theme = Literal["auto", "light", "dark"]
+MEDIA_TYPES = {
+    "mermaid": "text/vnd.mermaid",
+    "dot": "text/vnd.graphviz",
+    "json": "application/json",
+    "layout": "application/json",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+}
 
 GRAPH_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The graph.",
         "content": {
-            media_type: {"schema": {"type": "object" if name == "json" else "string"}}
-            for name, media_type in MEDIA_TYPES.items()
+            media_type: {"schema": {"type": "object" if media_type == "application/json" else "string"}}
+            for media_type in MEDIA_TYPES.values()
         },
     }
 }
@@ -150,9 +158,10 @@ def graph_text(
     served: Served,
     text_format: Annotated[Format, Query(alias="format")] = "json",
     layer: Layer = "dag",
+    theme: Theme = "auto",
 ) -> Response:
     """The graph of the definition in the body; nothing is kept."""
-    return graph_answer(_entry_of(body, served).compiled()[1], text_format, layer)
+    return graph_answer(_entry_of(body, served).compiled()[1], text_format, layer, theme)
 
 
 @router.get("/workflows/{workflow_id}", responses=problems(404))
@@ -229,14 +238,24 @@ def graph(
     served: Served,
     text_format: Annotated[Format, Query(alias="format")] = "json",
     layer: Layer = "dag",
+    theme: Theme = "auto",
 ) -> Response:
-    """The graph of a definition."""
-    return graph_answer(served.catalogue.get(workflow_id).compiled()[1], text_format, layer)
+    """The graph of a definition. `theme` is of SVG and PNG; `layout` is JSON with every node's place."""
+    return graph_answer(served.catalogue.get(workflow_id).compiled()[1], text_format, layer, theme)
 
 
-def graph_answer(plan: Plan, text_format: Format, layer: Layer, states: dict[str, str] | None = None) -> Response:
-    """A plan, drawn; `states` by step id colour its nodes."""
-    return Response(render(plan, text_format, layer, states), media_type=MEDIA_TYPES[text_format])
+def graph_answer(
+    plan: Plan, text_format: Format, layer: Layer, theme: Theme, marks: dict[str, Mark] | None = None
+) -> Response:
+    """A plan, drawn; `marks` by step id say how a run stands."""
+    content: str | bytes
+    if text_format == "png":
+        content = png.render(picture(plan, layer, marks), "dark" if theme == "dark" else "light")
+    elif text_format == "svg":
+        content = svg.render(picture(plan, layer, marks), theme)
+    else:
+        content = render(plan, text_format, layer, marks)
+    return Response(content, media_type=MEDIA_TYPES[text_format])
 
 
 def params_schema(specs: tuple[ParamSpec, ...]) -> dict[str, Any]:

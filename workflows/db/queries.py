@@ -13,6 +13,7 @@ from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
 from workflows.model.estimates import remaining_seconds
 from workflows.model.states import CLAIMABLE, State, is_terminal
+from workflows.render import Mark
 
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches, j.cancel_requested, j.created_at, j.started_at,
@@ -174,6 +175,11 @@ class StepView:
             return None
         return (self.finished_at if self.finished_at is not None else now) - self.started_at
 
+    def mark(self, now: float) -> Mark:
+        """How a picture shows it."""
+        done = None if self.items_total is None else self.items_success + self.items_failure
+        return Mark(self.status, self.share, self.seconds(now), done, self.items_total)
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -182,6 +188,10 @@ class RunReport:
     run: RunView
     steps: tuple[StepView, ...]
     dispatches: dict[str, int] = field(default_factory=dict)
+
+    def marks(self) -> dict[str, Mark]:
+        """By step id, how a picture shows the run."""
+        return {step.step_id: step.mark(self.run.now) for step in self.steps}
 
     def to_json(self) -> dict[str, Any]:
         """The object that `celeriac run --json` prints."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workflows.compile.plan import Fragment, Plan, PlanStep
 from workflows.model.states import State
@@ -43,12 +43,30 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """How a step of a run stands.
+
+    Attributes:
+        state: One of `workflows.model.states.State`; another leaves the step plain.
+        share: How far it is, 0 to 1; None when that is not known.
+        seconds: How long it has taken; None before its start.
+        items_done: Of a map: calls that have ended, of `items_total`.
+    """
+
+    state: str
+    share: float | None = None
+    seconds: float | None = None
+    items_done: int | None = None
+    items_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """A plan, the layer of it that is to be seen, and the states of a run."""
+    """A plan, the layer of it that is to be seen, and by step id how a run stands."""
 
     plan: Plan
-    shows_canvas: bool
-    states: Mapping[str, str]
+    shows_canvas: bool = False
+    marks: Mapping[str, Mark] = field(default_factory=dict)
 
     @property
     def edges(self) -> Iterator[Edge]:
@@ -58,8 +76,8 @@ class Picture:
 
     def state(self, step: PlanStep) -> str | None:
         """The state of a step when it is one that has colours."""
-        state = self.states.get(step.id)
-        return str(state) if state in STATE_COLOURS else None
+        mark = self.marks.get(step.id)
+        return str(mark.state) if mark is not None and mark.state in STATE_COLOURS else None
 
     def members(self, fragment: Fragment) -> Iterator[PlanStep]:
         """The steps of a fragment."""
@@ -74,3 +92,29 @@ def subtitle(step: PlanStep) -> str:
 def fragment_title(fragment: Fragment) -> str:
     """Such as `chord 2`."""
     return f"{fragment.kind.value} {fragment.index}"
+
+
+def note(mark: Mark) -> str:
+    """What a mark says in a few words: `12 of 50 · 1.4 s`."""
+    parts = []
+    if mark.items_total is not None:
+        parts.append(f"{mark.items_done or 0:,} of {mark.items_total:,}")
+    elif mark.share is not None and 0 < mark.share < 1:
+        parts.append(f"{mark.share:.0%}")
+    if mark.seconds is not None:
+        parts.append(duration(mark.seconds))
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time as a person would say it.
+
+    >>> [duration(s) for s in (0.0421, 1.44, 75, 7380)]
+    ['42 ms', '1.4 s', '1 min 15 s', '2 h 3 min']
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

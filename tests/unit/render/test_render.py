@@ -9,7 +9,7 @@ from tests.unit.compile.graphs import workflow
 from workflows.compile import compile_workflow
 from workflows.model.spec import ForEach, StepSpec, Workflow
 from workflows.model.states import State
-from workflows.render import FORMATS, LAYERS, RenderError, render
+from workflows.render import FORMATS, LAYERS, Mark, RenderError, render
 from workflows.render.picture import PLAIN, STATE_COLOURS, Colours
 
 PLAN = compile_workflow(workflow(5, [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)], maps=[4]))
@@ -37,7 +37,8 @@ def test_mermaid_boxes_the_fragments_of_the_canvas_and_dashes_the_gates() -> Non
 
 
 def test_mermaid_colours_the_nodes_by_state() -> None:
-    text = render(PLAN, "mermaid", states={"s0": "SUCCESS", "s1": State.SUCCESS, "s2": "PROGRESS", "s3": "unheard of"})
+    states = {"s0": "SUCCESS", "s1": State.SUCCESS, "s2": "PROGRESS", "s3": "unheard of"}
+    text = render(PLAN, "mermaid", marks={step: Mark(state) for step, state in states.items()})
     assert "  class n0,n1 success\n" in text
     assert "  class n2 progress\n" in text
     assert "n3" not in "".join(re.findall(r"class n.*", text))
@@ -50,7 +51,7 @@ def test_dot_draws_steps_fragments_gates_and_states() -> None:
     assert r'  "s0" [label="s0\nx"];' in dag
     assert r'  "s4" [label="s4\nx × items", peripheries=2];' in dag
     assert "dashed" not in dag
-    canvas = render(PLAN, "dot", "canvas", {"s0": "FAILURE"})
+    canvas = render(PLAN, "dot", "canvas", {"s0": Mark("FAILURE")})
     assert canvas.count("subgraph cluster_") == 3
     assert '  "s0" -> "s1" [style=dashed];' in canvas
     assert '  "s1" -> "s3";' in canvas
@@ -58,7 +59,7 @@ def test_dot_draws_steps_fragments_gates_and_states() -> None:
 
 
 def test_json_tells_nodes_edges_fragments_and_states() -> None:
-    value = json.loads(render(PLAN, "json", "canvas", {"s0": "SUCCESS"}))
+    value = json.loads(render(PLAN, "json", "canvas", {"s0": Mark("SUCCESS")}))
     assert [(node["id"], node["state"], node["map"]) for node in value["nodes"]][::4] == [
         ("s0", "SUCCESS", False),
         ("s4", None, True),
