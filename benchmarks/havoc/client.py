@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from benchmarks.havoc.web import GaveUpError, Web
-from benchmarks.havoc.works import Work, make_work
+from benchmarks.havoc.works import Work
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Client(threading.Thread):
     """Submits runs, at most `at_once` of them open, until there are enough or the time is over."""
 
     web: Web
-    seed: int
+    make_work: Callable[[int], Work]
     runs: int
     at_once: int
     until: float
@@ -58,7 +58,7 @@ class Client(threading.Thread):
                     self.stop.wait(0.05)
                 if self.stop.is_set() or time.monotonic() > self.until:
                     break
-                self._trigger(make_work(self.seed, number))
+                self._trigger(self.make_work(number))
             while self._cancels and not self.stop.is_set():
                 self._cancel_due()
                 self.stop.wait(0.05)
@@ -69,7 +69,7 @@ class Client(threading.Thread):
             raise
 
     def _trigger(self, work: Work) -> None:
-        name, key = f"chaos-{work.number}", f"chaos-{self.seed}-{work.number}"
+        name = key = f"chaos-{work.number}"
         file = self.web.publish(name, work.definition())
         answers = tuple(self._pool.map(lambda _: self.web.trigger(name, key), range(work.submissions)))
         file.unlink()

@@ -182,7 +182,7 @@ class Storm:
 
     def _kill_api(self, _random: Random) -> None:
         """Whatever it is answering: callers ask again."""
-        pid = self.fleet.api.pid
+        pid = 0 if self.fleet.api is None else self.fleet.api.pid
         if pid and send(pid, signal.SIGKILL):
             self._note("API killed", pid)
 

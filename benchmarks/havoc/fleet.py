@@ -20,6 +20,7 @@ from benchmarks.havoc.nursery import Child, Nursery
 from tests.support.cluster import Cluster
 from tests.support.servers import free_port
 
+OURS = "celery_app"
 RESTART_SECONDS = 0.5
 STOP_SECONDS = 25.0
 
@@ -41,13 +42,15 @@ class Member:
 
 
 class Fleet:
-    """`size` workers of `slots` processes each, and an API at `url`."""
+    """`size` workers of `slots` processes each, and an API at `url`; none for an application that is not ours."""
 
-    def __init__(self, engine: Cluster, ledger: Path, size: int, slots: int, bug: str, **variables: str) -> None:
+    def __init__(
+        self, engine: Cluster, ledger: Path, size: int, slots: int, bug: str = "", app: str = OURS, **variables: str
+    ) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self.workers = [Member(f"worker-{number}", "celery", _worker(number, slots)) for number in range(size)]
-        self.api = Member("api", "uvicorn", _api(port))
+        self.workers = [Member(f"worker-{number}", "celery", _worker(app, number, slots)) for number in range(size)]
+        self.api = Member("api", "uvicorn", _api(port)) if app == OURS else None
         self.size = size
         self.slots = slots
         self._folder = engine.folder
@@ -57,7 +60,7 @@ class Fleet:
     def tend(self) -> None:
         """Start what is due; notice what has gone."""
         now = time.monotonic()
-        for member in (*self.workers, self.api):
+        for member in self._members():
             if member.process is not None and member.process.has_ended():
                 member.process, member.due = None, now + RESTART_SECONDS
             if member.process is None and now >= member.due:
@@ -84,7 +87,7 @@ class Fleet:
 
     def stop(self) -> list[int]:
         """Ask all to end; the process ids that are still there in the end, and are killed."""
-        for member in (*self.workers, self.api):
+        for member in self._members():
             if member.process is not None:
                 send(member.pid, signal.SIGTERM)
         psutil.wait_procs(self._mine(), STOP_SECONDS)
@@ -101,6 +104,9 @@ class Fleet:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
+    def _members(self) -> list[Member]:
+        return [*self.workers, *([] if self.api is None else [self.api])]
+
     def _mine(self) -> list[psutil.Process]:
         """Every worker process of this fleet, also those whose parent is gone."""
         found = []
@@ -112,8 +118,8 @@ class Fleet:
         return found
 
 
-def _worker(number: int, slots: int) -> list[str]:
-    command = ["-A", "celery_app", "worker", "--loglevel", "info", "--concurrency", str(slots)]
+def _worker(app: str, number: int, slots: int) -> list[str]:
+    command = ["-A", app, "worker", "--loglevel", "info", "--concurrency", str(slots)]
     return [*command, "--without-mingle", "--without-gossip", "-n", f"w{number}@%h"]
 
 

@@ -121,16 +121,34 @@ def ledger(folder: Path) -> Iterator[Path]:
             process.stdin.close()
 
 
+class Reader:
+    """Reads a ledger that is being written."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.with_suffix(".jsonl")
+        self._offset = 0
+        self._entries: list[Entry] = []
+
+    def entries(self) -> list[Entry]:
+        """Every line so far, in the order in which the ledger took them."""
+        if self._file.exists():
+            with self._file.open("rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offset += len(line)
+                    self._entries.append(_entry(json.loads(line)))
+        return self._entries
+
+
 def read(path: Path) -> list[Entry]:
-    """Every line so far, in the order in which the ledger took them."""
-    entries = []
-    file = path.with_suffix(".jsonl")
-    for line in file.read_text().splitlines() if file.exists() else ():
-        said = json.loads(line)
-        entries.append(
-            Entry(said["event"], Who(*said["who"]), said["attempt"], said["pid"], said["at"], said.get("is_new", False))
-        )
-    return entries
+    """The same, once."""
+    return Reader(path).entries()
+
+
+def _entry(said: dict[str, Any]) -> Entry:
+    return Entry(said["event"], Who(*said["who"]), said["attempt"], said["pid"], said["at"], said.get("is_new", False))
 
 
 if __name__ == "__main__":

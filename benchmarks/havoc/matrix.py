@@ -166,7 +166,7 @@ def matrix(database: Database, folder: Path) -> Iterator[Matrix]:
         engine, given = stack.enter_context(servers(database, folder, **settings))
         path = stack.enter_context(ledger(folder))
         orders = stack.enter_context(borders.orders(folder))
-        fleet = Fleet(engine, path, WORKERS, SLOTS, "", **{borders.VARIABLE: str(orders.folder)})
+        fleet = Fleet(engine, path, WORKERS, SLOTS, **{borders.VARIABLE: str(orders.folder)})
         stack.callback(fleet.kill)
         yield Matrix(engine, given, fleet, path, orders)
 
@@ -277,6 +277,8 @@ class _Case:
                     client.flushall()
             case "message early":
                 self._until(lambda: self._send_too_early(run))
+                while not self._orders.hits() and self._send_too_early(run):
+                    self._stop.wait(0.2)
             case "cancel":
                 self._until(lambda: self._progress(run) > 0)
                 web.cancel(run.run_id)
@@ -320,12 +322,13 @@ def _work(number: int, case: Case) -> Work:
     if case.trouble == "retry":
         nodes = {"first": node(), "flaky": node("first", failures=_FLAKY), "last": node("flaky")}
         return Work(number, nodes, 1, None)
+    busy = 3000 if case.trouble == "message early" else 1200
     nodes = {
         "first": node(),
         "second": node("first"),
         "again": node("second", failures=2),
-        "left": node("second", ms=1200),
-        "right": node("second", ms=1200),
+        "left": node("second", ms=busy),
+        "right": node("second", ms=busy),
         "join": node("left", "right"),
         "after": node("join"),
         "map": Node(("first",), "all_success", 20, 2, 0, calls=10, max_parallel=2, unlucky=9),

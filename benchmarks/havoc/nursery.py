@@ -85,9 +85,8 @@ class Nursery:
 
     def close(self) -> None:
         """No more births."""
-        assert self._parent.stdin is not None
-        self._parent.stdin.close()
-        self._parent.wait(10)
+        self._parent.kill()
+        self._parent.wait()
 
 
 def _main() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -20,6 +21,7 @@ from benchmarks.havoc.systems import Database, Servers, servers
 from benchmarks.havoc.violations import Violation
 from benchmarks.havoc.watcher import Watcher
 from benchmarks.havoc.web import Web
+from benchmarks.havoc.works import make_work
 from tests.support.cluster import Cluster
 from workflows.db.database import Statement
 
@@ -93,7 +95,8 @@ def carry_out(trial: Trial, folder: Path, tell: Callable[[str], None] = lambda _
         watcher = Watcher(engine.runtime.database, lambda: client.accepted)
         until = time.monotonic() + trial.minutes * 60
         web = Web(fleet.url, given.definitions, stop)
-        client = Client(web, trial.seed, trial.runs, trial.at_once, until, watcher.open_runs, stop)
+        make = partial(make_work, trial.seed)
+        client = Client(web, make, trial.runs, trial.at_once, until, watcher.open_runs, stop)
         stack.callback(stop.set)
         return _carry_out(trial, engine, given, fleet, client, watcher, ledger_path, tell)
 
@@ -109,8 +112,8 @@ def _carry_out(
     tell: Callable[[str], None],
 ) -> Verdict:
     pause = Event()
-    fleet.tend()
     while len(engine.live_workers()) < trial.workers or not fleet.answers():
+        fleet.tend()
         pause.wait(0.2)
     watcher.start()
     client.start()

@@ -43,13 +43,16 @@ class Watcher(threading.Thread):
 
     def open(self) -> list[Accepted]:
         """Those runs."""
-        return [run for run in list(self._accepted()) if not is_terminal(self._runs.get(run.run_id, ("PENDING", 0))[0])]
+        return [run for run in list(self._accepted()) if not self._has_ended(run)]
+
+    def _has_ended(self, run: Accepted) -> bool:
+        return is_terminal(self._runs.get(run.run_id, ("PENDING", 0))[0])
 
     def run(self) -> None:
         """See `threading.Thread.run`."""
         while not self._ended.wait(INTERVAL_SECONDS):
             still_open = self.open()
-            ended = [run for run in list(self._accepted()) if run.run_id in self._runs and run not in still_open]
+            ended = [run for run in list(self._accepted()) if self._has_ended(run)]
             some = self._random.sample(still_open, min(RUNS_A_ROUND, len(still_open)))
             for run in some + self._random.sample(ended, min(2, len(ended))):
                 try:

@@ -23,6 +23,8 @@ CLICK_PROGRAMS = {
     "celeriac": ("celeriac.cli", "cli"),
     "python -m celeriac": ("celeriac.cli", "cli"),
     "python -m benchmarks": ("benchmarks.__main__", "main"),
+    "python -m benchmarks.chaos": ("benchmarks.chaos", "main"),
+    "python -m benchmarks.crash_matrix": ("benchmarks.crash_matrix", "main"),
     "manage_celery.py": ("manage_celery", "cli"),
     "celery": ("celery.bin.celery", "celery"),
 }
