@@ -47,6 +47,9 @@ class Scope(StrEnum):
 
 _RANK = {scope: rank for rank, scope in enumerate(Scope)}
 
+COOKIE = "celeriac_session"
+"""Holds the session of a page."""
+
 Via = Literal["loopback", "key", "session"]
 
 

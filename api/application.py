@@ -11,17 +11,20 @@ from importlib.metadata import version
 import anyio.to_thread
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
-from api import cronjobs, events, metrics, probes, research, runs, workflows
+from api import cronjobs, events, keys, metrics, probes, research, runs, session, workflows
 from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
 from api.feeds import Feeds
-from api.guard import Guard, Rules
+from api.guard import CSRF_HEADER, Guard, Rules
+from api.keyring import Keyring
 from api.problems import install_problems
 from api.requests import Requests
 from api.services import PATIENCE_SECONDS, Services
 from workflows.engine import logs
+from workflows.model.errors import DatabaseUnavailableError
 from workflows.settings import Config
 
 PREPARE_AGAIN_SECONDS = 2.0
@@ -35,6 +38,8 @@ ROUTERS = (
     events.router,
     runs.router,
     research.router,
+    keys.router,
+    session.router,
     probes.router,
     metrics.router,
 )
@@ -51,8 +56,8 @@ def create_app(config: Config | None = None) -> FastAPI:
             logging.getLogger("uvicorn.access").disabled = True  # `api.requests` logs the same with more to it
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         services = await run_in_threadpool(Services.make, settings)
-        feeds = Feeds(services)
-        app.state.services, app.state.feeds = services, feeds
+        feeds, keyring = Feeds(services), Keyring(services)
+        app.state.services, app.state.feeds, app.state.keyring = services, feeds, keyring
         preparation = asyncio.create_task(_prepare(services), name="celeriac-prepare")
         await asyncio.wait({preparation}, timeout=PATIENCE_SECONDS)
         try:
@@ -63,6 +68,8 @@ def create_app(config: Config | None = None) -> FastAPI:
             with suppress(asyncio.CancelledError):
                 await preparation
             await feeds.close()
+            with suppress(DatabaseUnavailableError):
+                await run_in_threadpool(keyring.write_used)
             await run_in_threadpool(services.close)
 
     app = FastAPI(
@@ -80,8 +87,18 @@ def create_app(config: Config | None = None) -> FastAPI:
     install_problems(app, routes)
     for router in ROUTERS:
         app.include_router(router)
-    install_document(app)
-    app.add_middleware(Guard, rules=Rules.of(settings), most_bytes=MOST_BYTES)
+    install_document(app, routes)
+    rules = Rules.of(settings)
+    app.add_middleware(Guard, rules=rules, routes=routes, most_bytes=MOST_BYTES)
+    if rules.origins:
+        # Without credentials: a page of another origin brings a key of its own, never this page's cookie.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(rules.origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Idempotency-Key", "Last-Event-ID", CSRF_HEADER],
+            expose_headers=["Location", "Retry-After"],
+        )
     app.add_middleware(Requests, logs_access=logs.is_json(settings))
     return app
 

@@ -51,6 +51,14 @@ class UnauthorizedError(CeleriacError):
     """The request comes without a key, or with one that is not valid."""
 
 
+class TooManyRequestsError(CeleriacError):
+    """A caller asks too often; after `seconds` it may ask again."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message, f"ask again in {seconds} s")
+        self.seconds = seconds
+
+
 class TooLargeError(CeleriacError):
     """The body of a request is larger than any that could be meant."""
 
@@ -67,6 +75,7 @@ KINDS: Mapping[type[CeleriacError], Kind] = {
     ConflictError: Kind(409, "conflict"),
     UnauthorizedError: Kind(401, "unauthorized"),
     ForbiddenError: Kind(403, "forbidden"),
+    TooManyRequestsError: Kind(429, "too-many-requests"),
     TooLargeError: Kind(413, "content-too-large"),
     ParamError: Kind(422, "params"),
     DefinitionError: Kind(422, "definition"),
@@ -143,7 +152,20 @@ def problem_of(error: CeleriacError) -> Response:
         errors = [{"detail": found.pop("message"), **found} for found in map(asdict, error.diagnostics)]
     elif isinstance(error, ParamError):
         errors = [{"detail": line} for line in detail.splitlines()]
-    return problem(kind_of(error), detail, error.hint, errors)
+    headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyRequestsError) else None
+    return problem(kind_of(error), detail, error.hint, errors, headers)
+
+
+def answer_of(error: Exception) -> Response:
+    """The answer for whatever went wrong."""
+    if isinstance(error, CeleriacError):
+        return problem_of(error)
+    if isinstance(error, DBAPIError):
+        return _database_problem(error.orig or error)
+    if isinstance(error, sqlite3.Error | psycopg.Error):
+        return _database_problem(error)
+    _log.error("a request failed", exc_info=error)
+    return problem(Kind(500, "internal"), "something went wrong here; the server's log has the details")
 
 
 def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
@@ -173,12 +195,9 @@ def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
     @app.exception_handler(sqlite3.Error)
     @app.exception_handler(psycopg.Error)
-    async def driver(_request: Request, error: Exception) -> Response:
-        return _database_problem(error)
-
     @app.exception_handler(DBAPIError)
-    async def sqlalchemy(_request: Request, error: DBAPIError) -> Response:
-        return _database_problem(error.orig or error)
+    async def database(_request: Request, error: Exception) -> Response:
+        return answer_of(error)
 
     @app.exception_handler(Exception)
     async def unforeseen(_request: Request, _error: Exception) -> Response:

@@ -73,6 +73,14 @@ class Services:
         """
         return self.runtime.database.retrying(work, autocommit=True, patience_seconds=PATIENCE_SECONDS)
 
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run statements in one transaction.
+
+        Raises:
+            DatabaseUnavailableError: the database is away.
+        """
+        return self.runtime.database.retrying(work, patience_seconds=PATIENCE_SECONDS)
+
     def run(self, run_id: str) -> RunView:
         """The run with exactly this id.
 

@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "serve": Verb("serve", "Serve the API until Ctrl-C, with a worker if you like."),
         "worker": Verb("worker", "Run a worker until Ctrl-C."),
         "doctor": Verb("doctor", "Check this installation, and say how to mend it."),
+        "keys": Verb("keys", "Make, list and revoke keys of the API."),
         "db": Verb("database", "Care for the database."),
     },
 }

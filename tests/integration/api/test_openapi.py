@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.api import Served
+import pytest
+
+from tests.support.api import Served, served
 
 # Without a worker the health check is 503, as it should be; a stream of events does not end by itself.
 LEFT_OUT = "health-check$|events$"
@@ -22,12 +25,24 @@ CONFIG = """
 [warnings]
 enabled = false
 
-# Whether a text is a definition, and an object the params of this workflow, is more than a schema of the API can say.
+# That a login needs a key although anybody may ask for one is more than a schema of the API can say.
+[[operations]]
+include-name = "POST /api/v1/session"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 401]
+
+# Whether a text is a definition, and an object the params of this workflow, is so too.
 [[operations]]
 include-path-regex = "^/api/v1/(plan|graph|runs)$|/trigger$"
 include-method = "POST"
 checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 409, 422]
 """
+
+
+@pytest.fixture
+def api(settings: dict[str, str]) -> Iterator[Served]:
+    """Stays open also after the fuzzer has made a key."""
+    with served({**settings, "CELERIAC_OPEN_LOOPBACK": "true"}) as answering:
+        yield answering
 
 
 def test_every_answer_is_one_that_the_openapi_document_tells(api: Served, tmp_path: Path) -> None:

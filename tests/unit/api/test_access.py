@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 
 from api.access import PUBLIC, Scope, needed_scope, needs, require_declared
 from api.application import ROUTERS
+from workflows.db.api_keys import SCOPES
 
 
 def test_scopes_are_a_ladder() -> None:
@@ -32,3 +33,7 @@ def test_the_highest_scope_of_router_and_endpoint_counts() -> None:
 
 def test_every_endpoint_of_the_api_says_who_may_call_it() -> None:
     require_declared(route for router in ROUTERS for route in router.routes)
+
+
+def test_the_database_knows_the_same_scopes() -> None:
+    assert tuple(Scope) == SCOPES

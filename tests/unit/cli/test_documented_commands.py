@@ -30,7 +30,7 @@ CLICK_PROGRAMS = {
 }
 SCRIPTS = ("./start_dev.sh", "./run_tests.sh")
 
-PLACEHOLDERS = {"N": "1", "K": "1", "STATE": "SUCCESS", "LEVEL": "INFO"}
+PLACEHOLDERS = {"N": "1", "K": "1", "STATE": "SUCCESS", "LEVEL": "INFO", "SCOPE": "read", "DURATION": "90d"}
 """What stands for a word that an option would refuse. Others, like FILE, are taken as they are."""
 
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
