@@ -94,7 +94,7 @@ def explore(model: Model, bugs: Collection[Bug] = (), *, stop_at_first: bool = F
                 violations.setdefault(str(broken), Violation(str(broken), trace(here, move.text)))
                 continue
             there = number.get(after)
-            broken_laws = list(laws.broken_by_move(world, after))
+            broken_laws = list(laws.broken_by_move(protocol, world, after))
             if there is None:
                 broken_laws += laws.broken_by_world(protocol, after)
             for law in broken_laws:

@@ -13,12 +13,12 @@ RUNS_END = "once the faults stop, every order of events ends the run"
 """Checked by `explore` on all worlds together."""
 
 
-def broken_by_move(before: World, after: World) -> Iterator[str]:
+def broken_by_move(protocol: Protocol, before: World, after: World) -> Iterator[str]:
     """The laws about what may change."""
     same_generation = after.generation == before.generation
     if before.run in TERMINAL and after.run is not before.run and same_generation:
         yield "the end of a run is final within a generation"
-    for old, new in zip(before.rows, after.rows, strict=True):
+    for step, (old, new) in enumerate(zip(before.rows, after.rows, strict=True)):
         if old is new:
             continue
         if old.state in TERMINAL and new.state is not old.state and same_generation:
@@ -27,6 +27,13 @@ def broken_by_move(before: World, after: World) -> Iterator[str]:
             yield "no step is claimed after its run was cancelled"
         if new.token > old.token and before.run is State.PAUSED:
             yield "no step is claimed while its run is paused"
+        if (
+            new.token > old.token
+            and before.verdict is not None
+            and same_generation
+            and not _is_later(protocol, before, step)
+        ):
+            yield "once the steps have ended only those of the block at work are claimed"
 
 
 def broken_by_world(protocol: Protocol, world: World) -> Iterator[str]:
@@ -40,7 +47,10 @@ def broken_by_world(protocol: Protocol, world: World) -> Iterator[str]:
             yield "an effect with a key is made at most once at its target"
         if row.crashes > row.token:
             yield "the loss of an owner is counted once"
-        if step not in protocol.graph.part_of and row.pending != sum(state not in TERMINAL for state in upstream):
+        gate = _is_gated(protocol, world, step)
+        if step not in protocol.graph.part_of and row.pending != gate + sum(
+            state not in TERMINAL for state in upstream
+        ):
             yield "pending is the number of dependencies that have not ended"
         if row.state in (State.PROGRESS, State.SUCCESS) and any(state is not State.SUCCESS for state in upstream):
             yield "no step starts before its dependencies have committed"
@@ -72,32 +82,54 @@ def _means_what_it_says(protocol: Protocol, world: World, step: int) -> bool:
         case State.FAILURE:
             return row.failures >= model.max_attempts or row.crashes >= model.max_crashes or State.FAILURE in parts
         case State.REVOKED:
-            return world.cancelled
+            match protocol.graph.turn_of.get(step, 0):
+                case 0:
+                    return world.cancelled or world.verdict is State.REVOKED
+                case 1:
+                    return (world.cancelled and world.turn == 1) or world.turn == 2 or world.run in TERMINAL
+                case _:
+                    return False  # nothing stops a `finally`
         case State.SKIPPED:
             before = {world.rows[before].state for before in protocol.graph.predecessors[step]}
             declined = row.token > 0 and world.may.count(May.DECLINE) < model.may.count(May.DECLINE)
-            return declined or not before.isdisjoint({State.FAILURE, State.REVOKED, State.SKIPPED})
+            passed_by = protocol.graph.turn_of.get(step) == 1 and world.turn != 1
+            return declined or passed_by or not before.isdisjoint({State.FAILURE, State.REVOKED, State.SKIPPED})
         case _:
             return False
 
 
 def _run_agrees(protocol: Protocol, world: World) -> bool:
     """Whether the run's row says what its steps' rows say."""
-    steps = {row.state for step, row in enumerate(world.rows) if protocol.exists(world, step)}
-    never_started = steps == {State.PENDING} and not any(row.token for row in world.rows)
+    rows = {row.state for step, row in enumerate(world.rows) if protocol.exists(world, step)}
+    steps, last = protocol.states(world, 0), protocol.states(world, 2)
+    never_started = rows == {State.PENDING} and not any(row.token for row in world.rows)
     refused = never_started and world.may.count(May.REFUSE) < protocol.model.may.count(May.REFUSE)
     match world.run:
         case State.PENDING:
             return never_started and not refused and not world.cancelled
         case State.PROGRESS:
-            return not steps <= TERMINAL
+            return not rows <= TERMINAL
         case State.PAUSED:
-            return not steps <= TERMINAL and (never_started or not world.is_unmade)
+            return not rows <= TERMINAL and (never_started or not world.is_unmade)
         case State.SUCCESS:
-            return steps <= {State.SUCCESS, State.SKIPPED}
+            return steps <= {State.SUCCESS, State.SKIPPED} and last <= {State.SUCCESS, State.SKIPPED}
         case State.FAILURE:
-            return (steps <= TERMINAL and State.FAILURE in steps and State.REVOKED not in steps) or refused
+            failed = State.FAILURE in steps | last and State.REVOKED not in steps
+            return (rows <= TERMINAL and failed) or refused
         case State.REVOKED:
-            return world.cancelled and ((steps <= TERMINAL and State.REVOKED in steps) or never_started)
+            was_cancelled = world.cancelled or world.verdict is State.REVOKED
+            return was_cancelled and ((rows <= TERMINAL and State.REVOKED in steps) or never_started)
         case _:
             return False
+
+
+def _is_later(protocol: Protocol, world: World, step: int) -> bool:
+    """Whether a step is of the block at work, which is no more that of the steps."""
+    return protocol.graph.turn_of.get(step, 0) == world.turn > 0
+
+
+def _is_gated(protocol: Protocol, world: World, step: int) -> bool:
+    """Whether the first step of a later block waits for that block to begin."""
+    turn = protocol.graph.turn_of.get(step, 0)
+    ended = world.rows[step].state in TERMINAL
+    return turn > world.turn and not protocol.graph.predecessors[step] and not ended

@@ -22,6 +22,7 @@ class Bug(StrEnum):
     NO_HAND_OVER = "no_hand_over"
     DUPLICATE_RETURNS_NORMALLY = "duplicate_returns_normally"
     PUBLISH_BEFORE_COMMIT = "publish_before_commit"
+    CANCEL_REVOKES_FINALLY = "cancel_revokes_finally"
     EXPIRE_AND_CRASH_BOTH_COUNTED = "expire_and_crash_both_counted"
     RETRY_FORGETS_PAUSE = "retry_forgets_pause"
     RESUME_TRUSTS_CANVAS = "resume_trusts_canvas"
@@ -48,6 +49,7 @@ class Model:
         fragments: Canvases of the graph, as the compiler makes them.
         gates: Edges between fragments.
         maps: Ordinal of a step with `for_each` -> ordinals of the ranges that it expands into.
+        later: Steps of `on_failure`, and of `finally`.
         may: What may happen that is no fault; a word given twice may happen twice.
         faults: How often, in all, a message is lost, doubled or early, a process killed or frozen.
         max_attempts: Failures of the body before the step is a FAILURE; a resume counts from 0 again.
@@ -59,6 +61,7 @@ class Model:
     fragments: tuple[Fragment, ...]
     gates: tuple[tuple[int, int], ...] = ()
     maps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    later: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     may: tuple[May, ...] = ()
     faults: int = 0
     workers: int = 2
@@ -81,6 +84,8 @@ class Graph:
         self.names = tuple(
             "abcdefgh"[i] if i not in self.part_of else f"{'abcdefgh'[self.part_of[i]]}/{i}" for i in range(self.size)
         )
+        self.turn_of = {step: turn for turn, steps in enumerate(model.later, 1) for step in steps}
+        """Step of a later block -> 1 for `on_failure`, 2 for `finally`; all others are of turn 0."""
         self.heads = frozenset(head for fragment in model.fragments for head in fragment.heads)
         self.delivers: dict[int, int] = {}
         """Step -> the step that its canvas delivers after it."""
@@ -95,6 +100,10 @@ class Graph:
             tuple(a for a, b in sorted(self.delivers.items()) if b == i) for i in range(self.size)
         )
         """Step -> the steps whose return makes its canvas deliver it: one in a chain, the tails of a chord's header."""
+
+    def gated(self, turn: int) -> list[int]:
+        """The steps with which a later block begins."""
+        return [step for step, its in self.turn_of.items() if its == turn and not self.predecessors[step]]
 
     def off_canvas(self, step: int) -> tuple[int, ...]:
         """The steps that the canvas would have delivered after `step`."""

@@ -111,7 +111,7 @@ def _people(protocol: Protocol, world: World) -> Iterator[Move]:
     if world.run is State.PAUSED:
         # Owed: whoever pauses a run resumes it, or it never ends.
         yield Move("a person resumes the paused run", True, partial(protocol.unpause, world))
-    if May.CANCEL in world.may and world.run in (State.PENDING, State.PROGRESS, State.PAUSED):
+    if May.CANCEL in world.may and protocol.may_be_cancelled(world):
         yield Move("a person cancels the run", False, partial(protocol.cancel, world))
     if May.RESUME in world.may and world.run in (State.FAILURE, State.REVOKED):
         yield Move("a person retries the run", False, partial(protocol.resume, world))

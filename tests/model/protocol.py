@@ -113,7 +113,11 @@ class Protocol:
         if world.run is not State.PENDING:
             return world
         world = world._replace(run=self._advance_run(world.run, Event.CLAIM))
-        heads = tuple(self._first(step) for step in sorted(self.graph.heads) if not self.graph.predecessors[step])
+        heads = tuple(
+            self._first(step)
+            for step in sorted(self.graph.heads)
+            if not self.graph.predecessors[step] and step not in self.graph.turn_of
+        )
         return world.busy(Worker(message, 0, Phase.COMMITTED, heads))
 
     # A worker with a step
@@ -177,7 +181,8 @@ class Protocol:
         world, ready = self._count_down(world, [worker.message.step])
         if Bug.PUBLISH_BEFORE_COMMIT in self.bugs:
             ready = ()
-        return self._end_run(world).busy(worker._replace(phase=Phase.COMMITTED, publishes=ready))
+        world, begun = self._turn(world)
+        return world.busy(worker._replace(phase=Phase.COMMITTED, publishes=(*ready, *begun)))
 
     def finish(self, rest: World, worker: Worker) -> World:
         """Publish, return, acknowledge: the canvas goes on to the next step."""
@@ -223,12 +228,46 @@ class Protocol:
             ended.append(step)
         return world.with_row(step, row)
 
-    def _end_run(self, world: World) -> World:
-        states = {row.state for step, row in enumerate(world.rows) if self.exists(world, step)}
+    def states(self, world: World, turn: int) -> set[State]:
+        """The states of the steps of a block, and of the ranges of its maps."""
+        return {
+            row.state
+            for step, row in enumerate(world.rows)
+            if self.exists(world, step) and self.graph.turn_of.get(step, 0) == turn
+        }
+
+    def _turn(self, world: World) -> tuple[World, tuple[Message, ...]]:
+        """When a block has ended the next one begins, or the run ends; what is to be published after the commit."""
+        states = self.states(world, world.turn)
         if not states <= set(self.model.terminal):
-            return world
-        event = Event.CANCEL if State.REVOKED in states else Event.FAIL if State.FAILURE in states else Event.SUCCEED
-        return world._replace(run=self._advance_run(world.run, event))
+            return world, ()
+        verdict = world.verdict
+        if world.turn == 0:
+            verdict = self._verdict(states)
+            if verdict is State.FAILURE and self.model.later[0]:
+                return self._begin(world, 1, verdict)
+            for step in self.model.later[0]:
+                world = world.with_row(step, self._advance(world.rows[step], Event.SKIP)._replace(pending=0))
+        assert verdict is not None
+        if world.turn < 2 and self.model.later[1]:
+            return self._begin(world, 2, verdict)
+        if verdict is State.SUCCESS and State.FAILURE in states:
+            verdict = State.FAILURE
+        event = {State.REVOKED: Event.CANCEL, State.FAILURE: Event.FAIL, State.SUCCESS: Event.SUCCEED}[verdict]
+        return world._replace(run=self._advance_run(world.run, event), verdict=verdict), ()
+
+    def _verdict(self, states: set[State]) -> State:
+        if State.REVOKED in states:
+            return State.REVOKED
+        return State.FAILURE if State.FAILURE in states else State.SUCCESS
+
+    def _begin(self, world: World, turn: int, verdict: State) -> tuple[World, tuple[Message, ...]]:
+        """The gate of a block opens; a cancel of the one before it has been carried out."""
+        world = world._replace(turn=turn, verdict=verdict, cancelled=False)
+        heads = self.graph.gated(turn)
+        for step in heads:
+            world = world.with_row(step, world.rows[step]._replace(pending=0))
+        return world, tuple(self._first(step) for step in heads if not world.rows[step].held)
 
     # Who delivers
 
@@ -347,16 +386,25 @@ class Protocol:
             return world._replace(run=self._advance_run(world.run, Event.CANCEL), is_unmade=False)
         if world.run is State.PAUSED:
             world = world._replace(run=self._advance_run(world.run, Event.UNPAUSE))
+            for step in self.graph.turn_of:
+                world = world.with_row(step, world.rows[step]._replace(held=False))
         unstarted = [
             step
             for step, row in enumerate(world.rows)
-            if row.state in self.model.claimable and self.exists(world, step)
+            if row.state in self.model.claimable
+            and self.exists(world, step)
+            and (self.graph.turn_of.get(step, 0) <= world.turn or Bug.CANCEL_REVOKES_FINALLY in self.bugs)
         ]
         for step in unstarted:
             world = world.with_row(step, self._advance(world.rows[step], Event.CANCEL))
         world, ready = self._count_down(world, unstarted)
         assert not ready, "a cancel makes nothing ready"
-        return self._end_run(world)
+        world, begun = self._turn(world)
+        return world.send(*begun)
+
+    def may_be_cancelled(self, world: World) -> bool:
+        """A run that has begun its `finally` has nothing left to be cancelled."""
+        return world.run in (State.PENDING, State.PROGRESS, State.PAUSED) and world.turn < 2
 
     def pause(self, world: World) -> World:
         """Everything unstarted gets one more thing to wait for, and leaves its canvas, in one UPDATE."""
@@ -376,7 +424,9 @@ class Protocol:
         for step in held:
             world = world.with_row(step, world.rows[step]._replace(held=False))
         if unmade:
-            heads = (step for step in sorted(self.graph.heads) if not self.graph.predecessors[step])
+            heads = (
+                s for s in sorted(self.graph.heads) if not self.graph.predecessors[s] and s not in self.graph.turn_of
+            )
             return world.send(*map(self._first, heads))
         ready = [step for step in held if self.is_ready(world, step)]
         if Bug.RESUME_TRUSTS_CANVAS in self.bugs:
@@ -387,20 +437,29 @@ class Protocol:
 
     def resume(self, world: World) -> World:
         """The next generation: what did not succeed is to be done again, and arrives by SQL."""
-        again = [step for step, row in enumerate(world.rows) if row.state is not State.SUCCESS]
+        again = [
+            step for step, row in enumerate(world.rows) if row.state is not State.SUCCESS or step in self.graph.turn_of
+        ]
         run = self._advance_run(world.run, Event.RESUME)
         world = world.spend(May.RESUME)._replace(run=run, generation=world.generation + 1, cancelled=False)
+        world = world._replace(turn=0, verdict=None)
         for step in again:
             row = world.rows[step]
             if row.state in self.model.terminal:
                 row = self._advance(row, Event.RESUME)
+            if step in self.graph.turn_of:
+                row = row._replace(commits=0, effects=0)  # it is another end that is handled
             pending = self._pending_before(again, step)
             row = row._replace(pending=pending, arrives_by=ArrivesBy.SQL, failures=0, crashes=0, due=True, held=False)
             world = world.with_row(step, row)
-        return world.send(*(Message(step) for step in again if self.is_ready(world, step)))
+        world = world.send(*(Message(step) for step in again if self.is_ready(world, step)))
+        world, begun = self._turn(world)
+        return world.send(*begun)
 
     def _pending_before(self, open_steps: Collection[int], step: int) -> int:
         if step in self.graph.part_of:
+            return 1
+        if step in self.graph.turn_of and not self.graph.predecessors[step]:
             return 1
         return sum(before in open_steps for before in self.graph.predecessors[step])
 

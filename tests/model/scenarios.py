@@ -16,6 +16,7 @@ MAP = (
     Fragment(0, FragmentKind.SINGLE, ((0,),)),
     Fragment(1, FragmentKind.SINGLE, ((1,),)),
 )
+BLOCKS = tuple(Fragment(step, FragmentKind.SINGLE, ((step,),)) for step in range(3))
 FAIL, DECLINE, PARK, RELEASE, CANCEL, RESUME, REFUSE, PAUSE = May
 
 SCENARIOS = {
@@ -31,6 +32,10 @@ SCENARIOS = {
         Model("chord-cancelled", CHORD, faults=1, may=(FAIL, CANCEL), max_attempts=1),
         Model("chord-resumed", CHORD, faults=1, may=(FAIL, RESUME), max_attempts=1),
         Model("gate", GATE, gates=((0, 1),), faults=1, may=(FAIL, CANCEL), max_attempts=2),
+        Model("blocks", BLOCKS, later=((1,), (2,)), faults=1, may=(FAIL, CANCEL), max_attempts=1),
+        Model("finally", BLOCKS[:2], later=((), (1,)), faults=2, may=(CANCEL,), max_attempts=1),
+        Model("finally-paused", BLOCKS[:2], later=((), (1,)), faults=1, may=(FAIL, CANCEL, PAUSE), max_attempts=1),
+        Model("blocks-resumed", BLOCKS, later=((1,), (2,)), may=(FAIL, CANCEL, RESUME), max_attempts=1),
         Model("map", MAP, gates=((0, 1),), maps={0: (2, 3)}, faults=1, may=(FAIL,), max_attempts=1),
         Model("map-cancelled", MAP, gates=((0, 1),), maps={0: (2, 3)}, faults=1, may=(CANCEL,)),
         Model("run-paused", STEP, faults=1, may=(FAIL, CANCEL, RESUME, PAUSE), max_attempts=1),

@@ -102,6 +102,12 @@ def test_without_the_cancel_check_a_retried_step_is_claimed_in_a_cancelled_run()
     assert "a person cancels the run" in violation.moves
 
 
+def test_a_cancel_that_revoked_the_finally_would_leave_nothing_tidied() -> None:
+    violation = nearest_violation(Bug.CANCEL_REVOKES_FINALLY, "finally")
+    assert violation.law == "a step is REVOKED for the reason that the word gives"
+    assert violation.moves[-1] == "a person cancels the run"
+
+
 def test_without_the_idempotency_key_a_crash_before_the_commit_doubles_the_effect() -> None:
     violation = nearest_violation(Bug.NO_IDEMPOTENCY_KEY, "step")
     assert violation.law == "an effect with a key is made at most once at its target"

@@ -84,6 +84,8 @@ class World(NamedTuple):
     Attributes:
         run: State of the run's row.
         returned: Members of a chord's header that its canvas has counted.
+        turn: The block at work: 0 the steps, 1 `on_failure`, 2 `finally`.
+        verdict: What the steps have come to, once they have ended.
         may: What may still happen that is no fault.
         faults: How many faults may still happen.
         is_unmade: The run was paused before its steps were rows.
@@ -100,6 +102,8 @@ class World(NamedTuple):
     cancelled: bool = False
     is_unmade: bool = False
     generation: int = 0
+    turn: int = 0
+    verdict: State | None = None
 
     def with_row(self, step: int, row: Row) -> World:
         """This step's row is now `row`."""

@@ -12,7 +12,7 @@ from workflows.compile.passes import PASSES, Draft, find_gates
 from workflows.compile.plan import ArrivesBy, Fragment, Plan, PlanStep
 from workflows.compile.series_parallel import is_series_parallel
 from workflows.model.expressions import references
-from workflows.model.spec import StepSpec, TriggerRule, Workflow
+from workflows.model.spec import Block, StepSpec, TriggerRule, Workflow
 
 
 def compile_workflow(workflow: Workflow) -> Plan:
@@ -31,9 +31,15 @@ def compile_workflow(workflow: Workflow) -> Plan:
         steps=_steps(specs, draft),
         fragments=draft.fragments,
         gates=find_gates(draft),
-        series_parallel=is_series_parallel(start.graph.reduced()),
+        series_parallel=is_series_parallel(_draft(_of_block(specs, Block.STEPS)).graph.reduced()),
         outputs=workflow.outputs,
+        handlers=(len(_of_block(specs, Block.ON_FAILURE)), len(_of_block(specs, Block.FINALLY))),
+        timeout_seconds=workflow.timeout_seconds,
     )
+
+
+def _of_block(specs: tuple[StepSpec, ...], block: Block) -> tuple[StepSpec, ...]:
+    return tuple(spec for spec in specs if spec.block is block)
 
 
 def _draft(specs: tuple[StepSpec, ...]) -> Draft:
@@ -42,7 +48,8 @@ def _draft(specs: tuple[StepSpec, ...]) -> Draft:
     ruled = frozenset(ordinals[spec.id] for spec in specs if spec.run_if is not TriggerRule.ALL_SUCCESS)
     maps = frozenset(ordinals[spec.id] for spec in specs if spec.for_each is not None)
     # A canvas goes on after a success only, and a map leaves its worker before it is done.
-    return Draft(Graph.of(len(specs), edges), ruled=ruled, alone=ruled | maps)
+    turns = {ordinal: spec.block.turn for ordinal, spec in enumerate(specs) if spec.block is not Block.STEPS}
+    return Draft(Graph.of(len(specs), edges), ruled=ruled, alone=ruled | maps, turns=turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ def _step(ordinal: int, spec: StepSpec, graph: Graph, place: _Place) -> PlanStep
         queue=spec.queue,
         run_if=spec.run_if,
         when=spec.when,
+        block=spec.block,
         predecessors=graph.predecessors[ordinal],
         successors=graph.successors[ordinal],
         fragment=place.fragment,

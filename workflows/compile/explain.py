@@ -8,7 +8,7 @@ from typing import Any
 
 from workflows.compile.budget import MessageSize, check_budget
 from workflows.compile.plan import Fragment, FragmentKind, Plan
-from workflows.model.spec import Json
+from workflows.model.spec import Block, Json
 
 SHOWN = 12
 """Members of a group, chord or list that `explain_text` prints before it says how many more there are."""
@@ -75,7 +75,7 @@ def canvas_text(plan: Plan, fragment: Fragment, shown: int | None = None) -> str
 
 
 def critical_path(plan: Plan, durations: Mapping[str, float] | None = None) -> tuple[int, ...]:
-    """The longest path through the graph, as ordinals; of equal ones the first.
+    """The longest path through the graph of the block `steps`, as ordinals; of equal ones the first.
 
     A step that `durations` does not name counts 1 second.
     """
@@ -87,7 +87,7 @@ def critical_path(plan: Plan, durations: Mapping[str, float] | None = None) -> t
         before.append(previous)
         finish.append(known.get(step.id, 1.0) + (0.0 if previous is None else finish[previous]))
     path: list[int] = []
-    at = max(range(len(finish)), key=lambda ordinal: (finish[ordinal], -ordinal), default=None)
+    at = max(plan.ordinals(Block.STEPS), key=lambda ordinal: (finish[ordinal], -ordinal), default=None)
     while at is not None:
         path.append(at)
         at = before[at]
@@ -106,7 +106,9 @@ def _lines(plan: Plan, explained: Mapping[str, Json]) -> Iterator[str]:
     yield ""
     yield f"canvas ({_count(len(plan.fragments), 'fragment')})"
     for fragment in plan.fragments:
-        yield f"  {fragment.index:>3}  {canvas_text(plan, fragment, SHOWN)}"
+        block = plan.steps[fragment.heads[0]].block
+        label = "" if block is Block.STEPS else f"{block}: "
+        yield f"  {fragment.index:>3}  {label}{canvas_text(plan, fragment, SHOWN)}"
     yield ""
     yield f"gates ({len(plan.gates)}), counted in SQL" if plan.gates else "gates (none)"
     yield from _listed([f"  {before} -> {after}" for before, after in explained["gates"]])
@@ -133,6 +135,7 @@ def _step(plan: Plan, ordinal: int) -> dict[str, Json]:
         "ordinal": ordinal,
         "uses": step.uses,
         "queue": step.queue,
+        "block": step.block.value,
         "run_if": step.run_if.value,
         "map": step.for_each is not None,
         "fragment": step.fragment,

@@ -11,7 +11,7 @@ class GraphError(CeleriacError):
 
 
 def order_steps(workflow: Workflow) -> tuple[StepSpec, ...]:
-    """The steps in topological order: by the length of the longest path that leads to them, then by id.
+    """The steps block by block, in topological order: by the length of the longest path to them, then by id.
 
     The order of the file does not matter, so that equal definitions give equal plans.
 
@@ -26,7 +26,7 @@ def order_steps(workflow: Workflow) -> tuple[StepSpec, ...]:
     if len(by_id) < len(workflow.steps):
         raise GraphError(f"workflow '{workflow.id}' has two steps with one id", "give every step an id of its own")
     depths = _depths(workflow, by_id)
-    return tuple(sorted(workflow.steps, key=lambda step: (depths[step.id], step.id)))
+    return tuple(sorted(workflow.steps, key=lambda step: (step.block.turn, depths[step.id], step.id)))
 
 
 def _depths(workflow: Workflow, by_id: dict[str, StepSpec]) -> dict[str, int]:

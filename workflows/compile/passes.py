@@ -6,8 +6,8 @@ A draft starts as a graph and ends as fragments. Its nodes are ordinals, in topo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from workflows.compile.graph import Edge, Graph
@@ -29,6 +29,7 @@ class Draft:
     Attributes:
         ruled: Steps whose `run_if` is other than all_success.
         alone: Steps that need gates on both sides: their place in the run is decided by SQL, not by a message.
+        turns: Steps of later blocks, with the turn of the block; nothing else tells them apart where no edges are.
         chains: Runs of steps that are not yet part of a fragment, by head.
         fragments: What has been found, by head once `number_fragments` has run.
     """
@@ -36,6 +37,7 @@ class Draft:
     graph: Graph
     ruled: frozenset[int] = frozenset()
     alone: frozenset[int] = frozenset()
+    turns: Mapping[int, int] = field(default_factory=dict)
     chains: tuple[Chain, ...] = ()
     fragments: tuple[Fragment, ...] = ()
 
@@ -140,13 +142,14 @@ def find_groups(draft: Draft) -> Draft:
     >>> [(f.kind.value, f.chains) for f in found]
     [('single', ((2,),)), ('chain', ((0, 1),))]
     """
-    alike: dict[tuple[Chain, Chain], list[Chain]] = defaultdict(list)
+    alike: dict[tuple[Chain, Chain, int], list[Chain]] = defaultdict(list)
     fragments = list(draft.fragments)
     for chain in draft.chains:
         if chain[0] in draft.alone:
             fragments.append(Fragment(-1, FragmentKind.SINGLE, (chain,)))
         else:
-            alike[draft.graph.predecessors[chain[0]], draft.graph.successors[chain[-1]]].append(chain)
+            before, after = draft.graph.predecessors[chain[0]], draft.graph.successors[chain[-1]]
+            alike[before, after, draft.turns.get(chain[0], 0)].append(chain)
     fragments.extend(_fragment(chains) for chains in alike.values())
     return replace(draft, chains=(), fragments=tuple(fragments))
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from workflows.model.policies import RetryPolicy, Tolerance
-from workflows.model.spec import ForEach, Json, ParamSpec, TriggerRule
+from workflows.model.spec import Block, ForEach, Json, ParamSpec, TriggerRule
 
 PLAN_FORMAT = 1
 """Raised whenever a stored plan of an earlier release can no longer be read as it is."""
@@ -86,6 +86,7 @@ class PlanStep:
     queue: str
     run_if: TriggerRule
     when: str | bool | None
+    block: Block
     predecessors: tuple[int, ...]
     successors: tuple[int, ...]
     fragment: int
@@ -100,6 +101,8 @@ class Plan:
 
     Attributes:
         gates: Edges between fragments, counted in SQL; edges within a fragment are the canvas's.
+        handlers: How many of the last steps stand under `on_failure`, and under `finally`.
+        timeout_seconds: For the block `steps`; None means no limit.
         series_parallel: For the report only.
     """
 
@@ -111,12 +114,29 @@ class Plan:
     gates: tuple[tuple[int, int], ...]
     series_parallel: bool
     outputs: Mapping[str, Json]
+    handlers: tuple[int, int] = (0, 0)
+    timeout_seconds: float | None = None
     format: int = PLAN_FORMAT
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All edges of the transitive reduction, sorted."""
         return tuple((step.ordinal, after) for step in self.steps for after in step.successors)
+
+    def is_turn(self, steps_open: int) -> bool:
+        """Whether a block may have ended when so many steps are open: only those of later blocks are."""
+        on_failure, last = self.handlers
+        return steps_open in (0, last, on_failure + last)
+
+    def heads(self, block: Block) -> tuple[int, ...]:
+        """The steps with which a block begins."""
+        return tuple(step.ordinal for step in self.steps if step.block is block and not step.predecessors)
+
+    def ordinals(self, block: Block) -> range:
+        """The steps of a block."""
+        on_failure, last = self.handlers
+        ends = (0, len(self.steps) - on_failure - last, len(self.steps) - last, len(self.steps))
+        return range(ends[block.turn], ends[block.turn + 1])
 
     def ordinal_of(self, step_id: str) -> int:
         """The ordinal of a step id; KeyError when there is none."""
@@ -144,6 +164,8 @@ class Plan:
             gates=tuple((a, b) for a, b in value["gates"]),
             series_parallel=value["series_parallel"],
             outputs=value["outputs"],
+            handlers=(value["handlers"][0], value["handlers"][1]),
+            timeout_seconds=value["timeout_seconds"],
             format=value["format"],
         )
 
@@ -163,6 +185,7 @@ def _step_from_json(value: Mapping[str, Any]) -> PlanStep:
         queue=value["queue"],
         run_if=TriggerRule(value["run_if"]),
         when=value["when"],
+        block=Block(value["block"]),
         predecessors=tuple(value["predecessors"]),
         successors=tuple(value["successors"]),
         fragment=value["fragment"],

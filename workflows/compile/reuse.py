@@ -13,7 +13,7 @@ from typing import Any
 
 from workflows.compile.plan import Plan, PlanStep
 from workflows.model.expressions import references
-from workflows.model.spec import Json
+from workflows.model.spec import Block, Json
 from workflows.model.states import State
 
 
@@ -61,6 +61,8 @@ def decide_reuse(
             why = f"it comes after '{start}'"
         if why is not None:
             forced.add(step.ordinal)
+        elif step.block is not Block.STEPS:
+            why = "what comes after the steps belongs to the run that it ends"
         else:
             why = _other(step, before.get(step.id), params, versions, ended)
         if why is None:

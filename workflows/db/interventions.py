@@ -8,20 +8,28 @@ from typing import Any
 from workflows.compile.plan import Plan
 from workflows.db import runs
 from workflows.db.database import Statement, Transaction
-from workflows.db.runs import STEP_PROGRESS, RunContext, Transition
-from workflows.db.units import quoted
+from workflows.db.runs import STEP_PROGRESS, Transition
+from workflows.db.units import HELD, quoted
+from workflows.model.spec import Block
 from workflows.model.states import CLAIMABLE, RUN_TRANSITIONS, Event, SkipReason, State
 
 _REQUEST_CANCEL = Statement("""
     UPDATE job_runs SET cancel_requested = true,
         status = CASE WHEN status = 'PAUSED' AND started_at IS NOT NULL THEN 'PROGRESS' ELSE status END
-    WHERE id = :run AND status IN ('PENDING', 'PROGRESS', 'PAUSED') RETURNING status""")
+    WHERE id = :run AND status IN ('PENDING', 'PROGRESS', 'PAUSED') AND NOT (:finally > 0 AND turn_at = 0)
+    RETURNING status""")
+_TIME_OUT = Statement("""
+    UPDATE job_runs SET cancel_requested = true, verdict = 'FAILURE', error = :error, deadline_at = NULL
+    WHERE id = :run AND status = 'PROGRESS' AND deadline_at <= {now} RETURNING status""")
+_RELEASE_LATER = Statement(f"""
+    UPDATE step_runs SET pending = pending - {HELD}
+    WHERE run_pk = :run AND part = 0 AND status = 'PENDING' AND pending >= {HELD}""")
 _END_UNSTARTED_RUN = Statement("""
     UPDATE job_runs SET status = 'REVOKED', finished_at = {now}, event_seq = event_seq + 1
     WHERE id = :run AND status IN ('PENDING', 'PAUSED') RETURNING event_seq, finished_at""")
 _REVOKE_STEPS = Statement(f"""
     UPDATE step_runs SET status = 'REVOKED', finished_at = {{now}}, next_dispatch_at = NULL
-    WHERE run_pk = :run AND part = 0
+    WHERE run_pk = :run AND part = 0 AND ordinal < (SELECT steps_total - turn_at FROM job_runs WHERE id = :run)
         AND (status IN ({quoted(CLAIMABLE)}) OR (status = 'PROGRESS' AND lease_until IS NULL))
     RETURNING ordinal, {{now}}""")
 _DROP_RANGES = Statement(f"DELETE FROM step_runs WHERE run_pk = :run AND part > 0 AND status IN ({quoted(CLAIMABLE)})")
@@ -37,7 +45,7 @@ _COUNTS = Statement("""
         SELECT s.status, s.token, CASE WHEN EXISTS (
             SELECT 1 FROM step_runs r WHERE r.run_pk = s.run_pk AND r.ordinal = s.ordinal AND r.status = 'PROGRESS'
         ) THEN 1 ELSE 0 END AS is_running
-        FROM step_runs s WHERE s.run_pk = :run AND s.part = 0) AS steps""")
+        FROM step_runs s WHERE s.run_pk = :run AND s.part = 0 AND s.ordinal < :steps) AS steps""")
 _RUN_STATE = Statement("SELECT status, steps_total, event_seq, {now} FROM job_runs WHERE id = :run")
 
 _HAS_STEPS = Statement("SELECT 1 FROM step_runs WHERE run_pk = :run LIMIT 1")
@@ -47,6 +55,7 @@ _STANDINGS = Statement("""
 _LOCK_RUN = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', generation = generation + 1, cancel_requested = false, error = NULL,
         finished_at = NULL, outputs = NULL, started_at = coalesce(started_at, {now}),
+        deadline_at = {now} + CAST(:timeout AS double precision), turn_at = :turn_at, verdict = NULL,
         steps_open = :open, steps_failed = 0, progress_done = :progress,
         progress_percentage = :progress * 100 / (steps_total * CAST(1000000 AS bigint)), event_seq = event_seq + 1
     WHERE id = :run AND status = :status RETURNING generation, event_seq, {now}""")
@@ -82,37 +91,56 @@ class CancelAnswer:
     never_started: int
 
 
-def cancel(tx: Transaction, plan: Plan, context: RunContext) -> CancelAnswer:
-    """Everything that has not started is revoked, and a pause is over; asked again, the figures as they are by then."""
-    run_pk = context.run_pk
-    requested = tx.row(_REQUEST_CANCEL, {"run": run_pk})
-    if requested is not None and requested[0] in (State.PENDING, State.PAUSED):
+def request_cancel(tx: Transaction, plan: Plan, run_pk: int) -> bool:
+    """Revoke what has not started of the block at work, and end a pause; whether that may have ended the block."""
+    requested = tx.row(_REQUEST_CANCEL, {"run": run_pk, "finally": plan.handlers[1]})
+    if requested is None:
+        return False
+    if requested[0] in (State.PENDING, State.PAUSED):
         ended = tx.row(_END_UNSTARTED_RUN, {"run": run_pk})
         assert ended is not None
         runs.add_event(tx, run_pk, ended[0], ended[1], Transition(None, None, State.REVOKED.value))
-    elif requested is not None:
-        revoked = tx.rows(_REVOKE_STEPS, {"run": run_pk})
-        tx.run(_DROP_RANGES, {"run": run_pk})
-        tx.run(_REVOKE_ITEMS, {"run": run_pk})
-        if revoked:
-            at = revoked[0][1]
-            transitions = [Transition(row[0], 0, State.REVOKED.value) for row in revoked]
-            counters = runs.advance(
-                tx, run_pk, at, transitions, step_id=plan.steps[revoked[0][0]].id, ended=len(revoked)
-            )
-            if counters is not None and counters.steps_open == 0:
-                runs.finish(tx, run_pk, State.REVOKED.value, None, None)
-    finished, stopping, stopped, never_started = tx.rows(_COUNTS, {"run": run_pk})[0]
+        return False
+    return _revoke_unstarted(tx, plan, run_pk)
+
+
+def time_out(tx: Transaction, plan: Plan, run_pk: int, error: str) -> bool:
+    """The same for a run whose time is over; its verdict is FAILURE."""
+    stopped = tx.row(_TIME_OUT, {"run": run_pk, "error": error}) is not None
+    return stopped and _revoke_unstarted(tx, plan, run_pk)
+
+
+def _revoke_unstarted(tx: Transaction, plan: Plan, run_pk: int) -> bool:
+    revoked = tx.rows(_REVOKE_STEPS, {"run": run_pk})
+    if plan.handlers[1]:
+        tx.run(_RELEASE_LATER, {"run": run_pk})  # a cancel ends a pause, also for what it leaves alone
+    tx.run(_DROP_RANGES, {"run": run_pk})
+    tx.run(_REVOKE_ITEMS, {"run": run_pk})
+    if not revoked:
+        return False
+    transitions = [Transition(row[0], 0, State.REVOKED.value) for row in revoked]
+    step_id = plan.steps[revoked[0][0]].id
+    counters = runs.advance(tx, run_pk, revoked[0][1], transitions, step_id=step_id, ended=len(revoked))
+    return counters is not None and plan.is_turn(counters.steps_open)
+
+
+def cancel_answer(tx: Transaction, plan: Plan, run_pk: int) -> CancelAnswer:
+    """The figures of a cancel as they are by now; those of the block `steps`."""
+    steps = len(plan.ordinals(Block.STEPS))
+    finished, stopping, stopped, never_started = tx.rows(_COUNTS, {"run": run_pk, "steps": steps})[0]
     state = tx.row(_RUN_STATE, {"run": run_pk})
     assert state is not None
     if finished + stopping + stopped + never_started == 0:
-        never_started = state[1]  # It was cancelled before its steps became rows.
+        never_started = steps  # It was cancelled before its steps became rows.
     return CancelAnswer(state[0], finished, stopping, stopped, never_started)
 
 
 def _open_again(plan: Plan, standings: dict[int, tuple[Any, ...]]) -> set[int]:
-    """Steps that are not done. What a condition has skipped is done, unless something before it is to be done again."""
-    found: set[int] = set()
+    """Steps that are not done. What a condition has skipped is done, unless something before it is to be done again.
+
+    The blocks that come after the steps belong to an end that did not last: all of them is to be done again.
+    """
+    found = {step.ordinal for step in plan.steps if step.block is not Block.STEPS}
     for ordinal, row in sorted(standings.items()):
         if row[1] == State.SUCCESS:
             continue
@@ -139,12 +167,25 @@ def resume(tx: Transaction, plan: Plan, run_pk: int, version_id: int, redispatch
         return None
     done = (len(plan.steps) - len(open_again)) * STEP_PROGRESS
     done += sum((standings[o][5] or 0) * STEP_PROGRESS // standings[o][3] for o in open_again if standings[o][3])
-    locked = tx.row(_LOCK_RUN, {"run": run_pk, "status": state[0], "open": len(open_again), "progress": done})
+    locked = tx.row(
+        _LOCK_RUN,
+        {
+            "run": run_pk,
+            "status": state[0],
+            "open": len(open_again),
+            "progress": done,
+            "turn_at": sum(plan.handlers),
+            "timeout": plan.timeout_seconds,
+        },
+    )
     if locked is None:
         return None
     ready = []
     for ordinal in sorted(open_again):
-        pending = sum(before in open_again for before in plan.steps[ordinal].predecessors)
+        step = plan.steps[ordinal]
+        pending = sum(before in open_again for before in step.predecessors)
+        if step.block is not Block.STEPS and not step.predecessors:
+            pending = 1  # the gate of its block, which the run opens
         tx.run(_DROP_OLD_RANGES, {"run": run_pk, "ordinal": ordinal})
         tx.run(
             _RESET_STEP,

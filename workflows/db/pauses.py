@@ -31,6 +31,7 @@ _HOLD_ALL = tuple(Statement(f"{_HOLD_SQL} AND part {which}") for which in ("= 0"
 _HOLD = tuple(Statement(f"{_HOLD_SQL} AND ordinal = :ordinal AND part {which}") for which in ("= 0", "> 0"))
 _UNPAUSE = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', event_seq = event_seq + 1, next_dispatch_at = NULL,
+        deadline_at = CASE WHEN started_at IS NULL THEN {now} + CAST(:timeout AS double precision) ELSE deadline_at END,
         started_at = coalesce(started_at, {now})
     WHERE id = :run AND status = 'PAUSED' RETURNING event_seq, {now}, version_id""")
 _HAS_STEPS = Statement("SELECT 1 FROM step_runs WHERE run_pk = :run LIMIT 1")
@@ -109,9 +110,15 @@ def hold(tx: Transaction, run_pk: int, ordinal: int) -> None:
         tx.run(statement, {"run": run_pk, "ordinal": ordinal})
 
 
-def resume(tx: Transaction, run_pk: int, redispatch_seconds: float) -> Released | None:
-    """A paused run goes on; None when it is not paused. A run whose steps are no rows yet begins here."""
-    going = tx.row(_UNPAUSE, {"run": run_pk})
+def resume(
+    tx: Transaction, run_pk: int, redispatch_seconds: float, timeout_seconds: float | None = None
+) -> Released | None:
+    """A paused run goes on; None when it is not paused. A run whose steps are no rows yet begins here.
+
+    Args:
+        timeout_seconds: Of the run, from its beginning.
+    """
+    going = tx.row(_UNPAUSE, {"run": run_pk, "timeout": timeout_seconds})
     if going is None:
         return None
     seq, at, version_id = going

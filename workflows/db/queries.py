@@ -16,7 +16,8 @@ from workflows.model.states import CLAIMABLE, State, is_terminal
 from workflows.render import Mark
 
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
-    j.steps_total, j.steps_open, j.steps_failed, j.redispatches, j.cancel_requested, j.created_at, j.started_at,
+    j.steps_total, j.steps_open, j.steps_failed, j.redispatches,
+    CASE WHEN j.verdict IS NULL THEN j.cancel_requested ELSE j.verdict = 'REVOKED' END, j.created_at, j.started_at,
     j.finished_at, j.params, j.outputs, j.error, j.generation, {now}, j.rerun_of"""
 
 _RUN = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE j.task_id = :id")

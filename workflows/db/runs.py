@@ -8,6 +8,7 @@ from typing import Any
 
 from workflows.compile.plan import Plan
 from workflows.db.database import Statement, Transaction
+from workflows.model.spec import Block
 
 STEP_PROGRESS = 1_000_000
 """What one finished step adds to `job_runs.progress_done`; a map adds it call by call."""
@@ -29,9 +30,9 @@ _PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
 
 _ADD_RUN = Statement("""
     INSERT INTO job_runs (task_id, workflow_id, version_id, params, user_params, manual_trigger, idempotency_key,
-        steps_total, steps_open, created_at, next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of)
-    VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key, :steps, :steps, {now},
-        {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
+        steps_total, steps_open, turn_at, created_at, next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of)
+    VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key, :steps, :steps, :turn_at,
+        {now}, {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
     ON CONFLICT (idempotency_key) DO NOTHING RETURNING id""")
 _BY_IDEMPOTENCY_KEY = Statement(
     "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
@@ -40,7 +41,8 @@ _BY_IDEMPOTENCY_KEY = Statement(
 _BY_RUN_ID = Statement("SELECT id FROM job_runs WHERE task_id = :task_id")
 
 _START = Statement("""
-    UPDATE job_runs SET status = 'PROGRESS', started_at = {now}, next_dispatch_at = NULL, event_seq = event_seq + 1
+    UPDATE job_runs SET status = 'PROGRESS', started_at = {now}, next_dispatch_at = NULL, event_seq = event_seq + 1,
+        deadline_at = {now} + CAST(:timeout AS double precision)
     WHERE id = :run AND status = 'PENDING' AND NOT cancel_requested RETURNING version_id, event_seq, started_at""")
 _MATERIALISE = Statement("""
     INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, dispatched_at,
@@ -74,6 +76,25 @@ _FINISH = Statement("""
         progress_percentage = CASE WHEN :status = 'SUCCESS' THEN 100 ELSE progress_percentage END
     WHERE id = :run AND status IN ('PENDING', 'PROGRESS', 'PAUSED') AND steps_open = 0
     RETURNING event_seq, finished_at""")
+_AT_TURN = Statement("""
+    UPDATE job_runs SET event_seq = event_seq
+    WHERE id = :run AND status IN ('PROGRESS', 'PAUSED') AND steps_open = turn_at
+    RETURNING turn_at, steps_failed, cancel_requested, verdict, outputs, error""")
+_TURN = Statement("""
+    UPDATE job_runs SET turn_at = :turn_at, verdict = :verdict, outputs = :outputs, error = :error,
+        cancel_requested = false, deadline_at = NULL, event_seq = event_seq + 1
+    WHERE id = :run RETURNING event_seq, {now}, status""")
+_OPEN_GATES = Statement("""
+    UPDATE step_runs SET pending = pending - 1,
+        ready_at = CASE WHEN pending = 1 THEN {now} ELSE ready_at END,
+        dispatched_at = CASE WHEN pending = 1 THEN {now} ELSE dispatched_at END,
+        next_dispatch_at = CASE WHEN pending = 1 THEN {now} + dispatch_wait_seconds ELSE next_dispatch_at END
+    WHERE run_pk = :run AND part = 0 AND ordinal IN :ordinals[] AND status = 'PENDING' AND pending > 0
+    RETURNING ordinal, pending""")
+_PASS_BY = Statement("""
+    UPDATE step_runs SET status = 'SKIPPED', reason = 'condition', finished_at = {now}
+    WHERE run_pk = :run AND part = 0 AND ordinal IN :ordinals[] AND status = 'PENDING' RETURNING ordinal, {now}""")
+_HEADLINE = Statement("SELECT verdict, error FROM job_runs WHERE id = :run")
 _CONTEXT = Statement("""
     SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at FROM job_runs
     WHERE id = :run""")
@@ -102,6 +123,23 @@ class Advance:
     steps_failed: int
     cancel_requested: bool
     is_paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A run of which nothing is open that has been allowed to start.
+
+    Attributes:
+        turn_at: Steps of the blocks that have not begun.
+        verdict: The state that the run will end in, as far as it is decided; None before.
+    """
+
+    turn_at: int
+    steps_failed: int
+    cancel_requested: bool
+    verdict: str | None
+    outputs: str | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +178,8 @@ def register_version(tx: Transaction, plan: Plan, source: str) -> int:
                 "version": version_id,
                 "ordinal": step.ordinal,
                 "step": step.id,
-                "pending": len(step.predecessors),
+                # A block that begins later has a gate before its first steps, which the run opens.
+                "pending": len(step.predecessors) or int(step.block is not Block.STEPS),
                 "arrives_by": step.arrives_by.value,
                 "queue": step.queue,
             }
@@ -189,6 +228,7 @@ def add_run(
             "manual": manual,
             "idempotency_key": idempotency_key,
             "steps": len(plan.steps),
+            "turn_at": sum(plan.handlers),
             "redispatch": redispatch_seconds,
             "step_versions": json.dumps(step_versions) if step_versions else None,
             "rerun_of": rerun_of,
@@ -209,13 +249,20 @@ def by_run_id(tx: Transaction, run_id: str) -> int | None:
     return None if row is None else int(row[0])
 
 
-def start(tx: Transaction, run_pk: int, redispatch_seconds: float, detail: dict[str, Any] | None = None) -> int | None:
+def start(
+    tx: Transaction,
+    run_pk: int,
+    redispatch_seconds: float,
+    timeout_seconds: float | None = None,
+    detail: dict[str, Any] | None = None,
+) -> int | None:
     """PENDING to PROGRESS, and its steps become rows. Returns the version; None when it had started or ended.
 
     Args:
+        timeout_seconds: After this time the run is stopped; None means no limit.
         detail: What the run's history says of its beginning.
     """
-    row = tx.row(_START, {"run": run_pk})
+    row = tx.row(_START, {"run": run_pk, "timeout": timeout_seconds})
     if row is None:
         return None
     version_id, seq, now = row
@@ -275,6 +322,51 @@ def finish(tx: Transaction, run_pk: int, status: str, outputs: str | None, error
         return False
     _write_events(tx, run_pk, row[0], row[1], [Transition(None, None, status)])
     return True
+
+
+def at_turn(tx: Transaction, run_pk: int) -> Turn | None:
+    """Lock the run if its current block has ended; None when it has not, or the run has."""
+    row = tx.row(_AT_TURN, {"run": run_pk})
+    return None if row is None else Turn(row[0], row[1], bool(row[2]), row[3], row[4], row[5])
+
+
+def turn(
+    tx: Transaction,
+    run_pk: int,
+    *,
+    turn_at: int,
+    verdict: str,
+    outputs: str | None,
+    error: str | None,
+    block: str,
+    heads: tuple[int, ...],
+) -> list[int]:
+    """The next block begins with `heads`. What was asked of the one before, such as a cancel, has been carried out.
+
+    Returns:
+        Those that are ready: all, or none while the run is paused.
+    """
+    found = tx.row(_TURN, {"run": run_pk, "turn_at": turn_at, "verdict": verdict, "outputs": outputs, "error": error})
+    assert found is not None
+    opened = tx.rows(_OPEN_GATES, {"run": run_pk, "ordinals": list(heads)})
+    begun = Transition(None, None, found[2], {"block": block, "verdict": verdict})
+    _write_events(tx, run_pk, found[0], found[1], [begun])
+    return sorted(row[0] for row in opened if row[1] == 0)
+
+
+def pass_by(tx: Transaction, run_pk: int, ordinals: range, step_id: str) -> None:
+    """A block that has no reason to run: its steps are skipped."""
+    skipped = tx.rows(_PASS_BY, {"run": run_pk, "ordinals": list(ordinals)})
+    if skipped:
+        transitions = [Transition(row[0], 0, "SKIPPED", {"reason": "condition"}) for row in skipped]
+        count = len(skipped)
+        advance(tx, run_pk, skipped[0][1], transitions, step_id=step_id, ended=count, progress=count * STEP_PROGRESS)
+
+
+def headline(tx: Transaction, run_pk: int) -> tuple[str | None, str | None]:
+    """`(verdict, error)` of the run, as far as they are decided."""
+    row = tx.row(_HEADLINE, {"run": run_pk})
+    return (None, None) if row is None else (row[0], row[1])
 
 
 def load_context(tx: Transaction, run_pk: int) -> RunContext | None:

@@ -89,6 +89,10 @@ job_runs = Table(
     Column("steps_total", Integer, nullable=False),
     Column("steps_open", Integer, nullable=False),
     _counter("steps_failed"),
+    # Steps of the blocks that have not begun: when only they are open, the run turns to the next block, or ends.
+    _counter("turn_at"),
+    Column("verdict", Text),
+    Column("deadline_at", Double),
     _counter("event_seq"),
     _counter("redispatches"),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),

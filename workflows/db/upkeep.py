@@ -94,9 +94,10 @@ _OVERTAKEN = Statement("""
 _DUE_MAPS = Statement("""
     SELECT run_pk, ordinal FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NULL
         AND next_dispatch_at <= {now} ORDER BY next_dispatch_at LIMIT 200""")
-_UNENDED_RUNS = Statement(
-    "SELECT id, steps_failed FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') AND steps_open = 0 LIMIT 50"
+_UNTURNED_RUNS = Statement(
+    "SELECT id FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') AND steps_open = turn_at LIMIT 50"
 )
+_OVERDUE_RUNS = Statement("SELECT id FROM job_runs WHERE status = 'PROGRESS' AND deadline_at <= {now} LIMIT 50")
 _ALL_DUE_STEPS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE {_READY} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")
@@ -311,9 +312,14 @@ def due_maps(tx: Transaction) -> list[Unit]:
     return [Unit(row[0], row[1]) for row in tx.rows(_DUE_MAPS)]
 
 
-def unended_runs(tx: Transaction) -> list[tuple[int, int]]:
-    """`(run_pk, steps_failed)` of runs without an open step that nobody has brought to their end."""
-    return [(row[0], row[1]) for row in tx.rows(_UNENDED_RUNS)]
+def unturned_runs(tx: Transaction) -> list[int]:
+    """Runs whose current block has ended, and that nobody has brought to the next one or to their end."""
+    return [row[0] for row in tx.rows(_UNTURNED_RUNS)]
+
+
+def overdue_runs(tx: Transaction) -> list[int]:
+    """Runs that have taken longer than they may."""
+    return [row[0] for row in tx.rows(_OVERDUE_RUNS)]
 
 
 def make_all_due(tx: Transaction) -> None:

@@ -9,7 +9,7 @@ from workflows.db import units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.engine.job import Job
-from workflows.engine.scope import make_scope
+from workflows.engine.scope import step_scope
 from workflows.engine.settlement import Settlement, advance, spread
 from workflows.model.errors import ValidationError
 from workflows.model.expression_values import kind_of
@@ -32,7 +32,7 @@ def holds(job: Job) -> bool:
     """
 
     def read(tx: Transaction) -> object:
-        return render(job.step.when, make_scope(tx, job.plan, job.context, job.step.reads))
+        return render(job.step.when, step_scope(tx, job))
 
     value = job.runtime.database.retrying(read, autocommit=True)
     if not isinstance(value, bool):

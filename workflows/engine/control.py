@@ -13,10 +13,10 @@ from workflows.db.interventions import CancelAnswer
 from workflows.db.pauses import PauseAnswer, Released
 from workflows.db.queries import RunView, find_run
 from workflows.db.units import Unit
-from workflows.engine import dispatch, windows
+from workflows.engine import blocks, dispatch, windows
 from workflows.engine.launch import context_of
 from workflows.engine.runtime import Runtime
-from workflows.engine.settlement import Settlement
+from workflows.engine.settlement import Settlement, turn
 from workflows.model.errors import ConflictError
 from workflows.model.states import State, is_terminal
 
@@ -79,7 +79,15 @@ def cancel(
     """
     context = context_of(runtime, find(runtime, name, patience_seconds=patience_seconds).run_pk)
     plan = runtime.plan(context.version_id)
-    return _carry_out(runtime, lambda tx: interventions.cancel(tx, plan, context), dry_run, patience_seconds)
+
+    def work(tx: Transaction) -> tuple[CancelAnswer, Settlement]:
+        settlement = Settlement()
+        return blocks.cancel(tx, plan, context, settlement), settlement
+
+    answer, settlement = _carry_out(runtime, work, dry_run, patience_seconds)
+    if not dry_run:
+        dispatch.publish(runtime, plan, context.run_pk, settlement)
+    return answer
 
 
 def retry(runtime: Runtime, name: str, *, patience_seconds: float = PATIENCE_SECONDS) -> RunView:
@@ -140,7 +148,7 @@ def resume(
     redispatch = runtime.config.redispatch_seconds
 
     def work(tx: Transaction) -> tuple[Released, Settlement] | None:
-        released = pauses.resume(tx, run.run_pk, redispatch)
+        released = pauses.resume(tx, run.run_pk, redispatch, plan.timeout_seconds)
         if released is None:
             return None
         settlement = Settlement(ready=[unit.ordinal for unit in released.ready] if released.is_first else [])
@@ -172,12 +180,18 @@ def _resume(
     runtime: Runtime, run: RunView, dry_run: bool, patience_seconds: float
 ) -> tuple[Plan, tuple[list[int], list[int]]]:
     """The plan, the steps that are ready, and all that are open again."""
-    version_id = context_of(runtime, run.run_pk).version_id
+    context = context_of(runtime, run.run_pk)
+    version_id = context.version_id
     plan = runtime.plan(version_id)
 
     def work(tx: Transaction) -> tuple[list[int], list[int]] | None:
         ready = interventions.resume(tx, plan, run.run_pk, version_id, runtime.config.redispatch_seconds)
-        return None if ready is None else (ready, [row[0] for row in tx.rows(_OPEN, {"run": run.run_pk})])
+        if ready is None:
+            return None
+        opened = [row[0] for row in tx.rows(_OPEN, {"run": run.run_pk})]
+        settlement = Settlement()
+        turn(tx, plan, context, settlement)  # of the steps themselves nothing may be left to do
+        return [*ready, *settlement.ready], opened
 
     found = _carry_out(runtime, work, dry_run, patience_seconds)
     if found is None:

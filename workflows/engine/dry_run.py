@@ -13,7 +13,7 @@ from workflows.compile.plan import Plan
 from workflows.engine.broker_safety import impatience
 from workflows.engine.canvas import execute_signature, fragment_canvas
 from workflows.engine.measure import Origin, Scale
-from workflows.model.spec import Json
+from workflows.model.spec import Block, Json
 from workflows.settings import Config
 
 RUN_PK = 10**9
@@ -37,5 +37,7 @@ def plan_messages(app: Celery, plan: Plan, run_pk: int = RUN_PK) -> list[Message
     messages = scale.weigh(execute_signature(app, run_pk, run_id))
     origin = Origin(uuid(), run_id)  # a fragment is published by the job or by a step that completes
     for fragment in plan.fragments:
+        if plan.steps[fragment.heads[0]].block is Block.ON_FAILURE:
+            continue  # an undisturbed run does not fail
         messages += scale.weigh(fragment_canvas(app, plan, fragment, run_pk), origin)
     return messages

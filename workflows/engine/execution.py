@@ -7,6 +7,7 @@ lock whether there is something to do, and the table in `_refused` says what the
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from workflows.compile.plan import ArrivesBy, Plan
 from workflows.db import completion, runs, units
@@ -19,8 +20,8 @@ from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
 from workflows.engine.runtime import Runtime
-from workflows.engine.scope import make_scope
-from workflows.engine.settlement import Settlement, advance, end_run, leave_worker, spread
+from workflows.engine.scope import step_scope
+from workflows.engine.settlement import Settlement, advance, leave_worker, spread, turn
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, StepError, ValidationError
 from workflows.model.expressions import render
 from workflows.model.spec import TriggerRule
@@ -95,7 +96,7 @@ def _declined(job: Job) -> Outcome | None:
         return _release(job, str(error))
     except (CeleriacError, StepError) as error:
         # The same values would fail in the same way: not tried again.
-        return _end(job, State.FAILURE, error=failure_of(error).to_json())
+        return _end(job, State.FAILURE, error=failure_of(error, job.runtime.secrets.redact).to_json())
     if settlement is None:
         return Outcome.REFUSED
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
@@ -142,7 +143,7 @@ def end_over_time(runtime: Runtime, unit: Unit, token: int) -> bool:
 
 def _inputs(job: Job) -> dict[str, object]:
     def read(tx: Transaction) -> dict[str, object]:
-        scope = make_scope(tx, job.plan, job.context, job.step.reads)
+        scope = step_scope(tx, job)
         values = render(dict(job.step.with_), scope)
         if not isinstance(values, dict):
             raise ValidationError(f"'with' of step '{job.step.id}' is no mapping")
@@ -177,6 +178,8 @@ def _end(
             ctx.commit()
     else:
         settlement = job.runtime.database.retrying(work, autocommit=is_single)
+    if settlement is not None and settlement.is_at_turn:
+        job.runtime.database.retrying(partial(turn, plan=job.plan, context=job.context, into=settlement))
     if settlement is None:
         _log.warning("a late result of step '%s' of run %s is refused", job.step.id, job.context.run_id)
         return Outcome.REFUSED
@@ -236,9 +239,8 @@ def _complete_at_once(
         return Settlement() if units.was_ended(tx, job.claim, State.SUCCESS) else None
     if lines:
         runs.add_logs(tx, lines)
-    if done.run.steps_open == 0:
-        end_run(tx, job.plan, job.context, done.run)
-    return Settlement(ready=[o for o, pending, by in done.successors if pending == 0 and by == ArrivesBy.SQL])
+    ready = [o for o, pending, by in done.successors if pending == 0 and by == ArrivesBy.SQL]
+    return Settlement(ready=ready, is_at_turn=job.plan.is_turn(done.run.steps_open))
 
 
 def _put_off(

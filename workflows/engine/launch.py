@@ -23,6 +23,7 @@ from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError, NotFoundError
 from workflows.model.params import coerce_params
+from workflows.model.spec import Block
 from workflows.model.states import State
 
 _log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def start_run(runtime: Runtime, run_pk: int) -> bool:
     redispatch = runtime.config.redispatch_seconds
 
     def work(tx: Transaction) -> bool:
-        if runs.start(tx, run_pk, redispatch) is None:
+        if runs.start(tx, run_pk, redispatch, plan.timeout_seconds) is None:
             return False
         if not plan.steps:
             runs.finish(tx, run_pk, State.SUCCESS.value, "{}", None)
@@ -148,8 +149,8 @@ def start_run(runtime: Runtime, run_pk: int) -> bool:
         return False
     if caution := impatience(runtime.config, [plan]):
         _log.warning("run %s: %s", context.run_id, caution)
-    roots = [step.ordinal for step in plan.steps if not step.predecessors]
-    dispatch.publish(runtime, plan, run_pk, Settlement(ready=roots))
+    roots = plan.heads(Block.STEPS)
+    dispatch.publish(runtime, plan, run_pk, Settlement(ready=list(roots)))
     return True
 
 

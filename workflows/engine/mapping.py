@@ -24,7 +24,7 @@ from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, failure_of, safe_text
 from workflows.engine.runtime import DEADLINE_GRACE_SECONDS
-from workflows.engine.scope import make_scope
+from workflows.engine.scope import step_scope
 from workflows.engine.settlement import Settlement, advance
 from workflows.engine.windows import follow_up, share
 from workflows.model.errors import DatabaseUnavailableError, StepCancelledError, ValidationError
@@ -189,7 +189,7 @@ class _Range:
         name = "item" if for_each.batch is None else "batch"
 
         def read(tx: Transaction) -> dict[str, Any]:
-            scope = make_scope(tx, job.plan, job.context, job.step.reads)
+            scope = step_scope(tx, job)
             # Read now what the expressions name: the same values serve every call of the range.
             for step_id, names in references(dict(job.step.with_)).steps.items():
                 for field in names:
@@ -237,27 +237,28 @@ def _calls(job: Job) -> tuple[list[Any], list[str]]:
     for_each = job.step.for_each
     assert for_each is not None
 
-    def read(tx: Transaction) -> Any:
-        return render(for_each.items, make_scope(tx, job.plan, job.context, job.step.reads))
+    def read(tx: Transaction) -> tuple[Any, dict[str, Any]]:
+        scope = step_scope(tx, job)
+        return render(for_each.items, scope), scope["run"]
 
-    items = job.runtime.database.retrying(read, autocommit=True)
+    items, run = job.runtime.database.retrying(read, autocommit=True)
     if not isinstance(items, list):
         raise ValidationError(f"'items' of step '{job.step.id}' is {type(items).__name__}, not a list")
     if len(items) > MAX_ITEMS:
         raise ValidationError(f"'items' of step '{job.step.id}' has {len(items)} elements, the limit is {MAX_ITEMS}")
     calls = items if for_each.batch is None else _batches(items, for_each.batch)
-    return calls, _keys(job, for_each, calls)
+    return calls, _keys(job, for_each, calls, run)
 
 
 def _batches(items: Sequence[Any], size: int) -> list[Any]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def _keys(job: Job, for_each: ForEach, calls: list[Any]) -> list[str]:
+def _keys(job: Job, for_each: ForEach, calls: list[Any], run: dict[str, Any]) -> list[str]:
     if for_each.key is None:
         return [str(index) for index in range(len(calls))]
     name = "item" if for_each.batch is None else "batch"
-    roots = {"params": job.context.params, "run": {"id": job.context.run_id}, "steps": {}}
+    roots = {"params": job.context.params, "run": run, "steps": {}}
     keys = [_as_key(render(for_each.key, {**roots, name: value})) for value in calls]
     seen: set[str] = set()
     for key in keys:

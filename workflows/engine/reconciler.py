@@ -15,16 +15,17 @@ from typing import TypeVar
 
 from celery.canvas import Signature
 
+from workflows.compile.plan import Plan
 from workflows.db import upkeep
 from workflows.db.database import Transaction
-from workflows.db.runs import Advance
+from workflows.db.runs import RunContext
 from workflows.db.units import Unit, leave_canvas
 from workflows.db.upkeep import DueRun, DueStep
-from workflows.engine import dispatch, recovery, windows
+from workflows.engine import blocks, dispatch, recovery, windows
 from workflows.engine.broker import BrokerMemory
 from workflows.engine.canvas import RUN_QUEUE, execute_signature, step_signature
 from workflows.engine.runtime import Runtime
-from workflows.engine.settlement import Settlement, end_run
+from workflows.engine.settlement import Settlement, turn
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -87,8 +88,11 @@ class Reconciler(threading.Thread):
         self._take_back_expired()
         for unit in self._do(upkeep.due_maps):
             self._alone(unit.run_pk, partial(self._top_up, unit))
-        for run_pk, failed in self._do(upkeep.unended_runs):
-            self._alone(run_pk, partial(self._end_run, run_pk, failed))
+        for run_pk in self._do(upkeep.overdue_runs):
+            self._alone(run_pk, partial(self._settle, run_pk, blocks.time_out))
+        for run_pk in self._do(upkeep.unturned_runs):
+            # The worker that ended the last step of a block died before it could see to the next one.
+            self._alone(run_pk, partial(self._settle, run_pk, turn))
         self._send_runs(self._do(upkeep.due_runs))
         self._send_steps(self._do(upkeep.due_steps))
         next_due = self._do(upkeep.seconds_to_next_due)
@@ -163,15 +167,20 @@ class Reconciler(threading.Thread):
 
         dispatch.publish(self._runtime, plan, unit.run_pk, self._runtime.database.guarded(work))
 
-    def _end_run(self, run_pk: int, steps_failed: int) -> None:
-        """The worker that ended the last step died before it ended the run."""
+    def _settle(self, run_pk: int, act: Callable[[Transaction, Plan, RunContext, Settlement], None]) -> None:
+        """Bring a run on in one transaction, and publish what that made ready."""
         self._runtime.forget(run_pk)
         context = self._runtime.context(run_pk)
         if context is None:
             return
         plan = self._runtime.plan(context.version_id)
-        counters = Advance(0, steps_failed, context.cancel_requested)
-        self._runtime.database.guarded(lambda tx: end_run(tx, plan, context, counters))
+
+        def work(tx: Transaction) -> Settlement:
+            settlement = Settlement()
+            act(tx, plan, context, settlement)
+            return settlement
+
+        dispatch.publish(self._runtime, plan, run_pk, self._runtime.database.guarded(work))
 
     def _send_runs(self, due: list[DueRun]) -> None:
         for run in due:

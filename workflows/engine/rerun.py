@@ -19,6 +19,7 @@ from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement, advance, spread
 from workflows.model.errors import ConflictError, NotFoundError
 from workflows.model.params import coerce_params
+from workflows.model.spec import Block
 from workflows.model.states import State
 
 
@@ -176,7 +177,8 @@ def _accept(tx: Transaction, runtime: Runtime, run_id: str, order: _Order) -> tu
     )
     assert run_pk is not None
     again = {verdict.step: verdict.why for verdict in order.verdicts if not verdict.is_reused}
-    runs.start(tx, run_pk, redispatch, {"rerun_of": order.earlier.run_id, "from": order.start, "runs_again": again})
+    detail = {"rerun_of": order.earlier.run_id, "from": order.start, "runs_again": again}
+    runs.start(tx, run_pk, redispatch, plan.timeout_seconds, detail)
     return run_pk, _take_over(tx, run_pk, order, redispatch)
 
 
@@ -184,7 +186,7 @@ def _take_over(tx: Transaction, run_pk: int, order: _Order, redispatch_seconds: 
     """Steps that are taken over have ended; what follows from that is as after any other end."""
     plan, reused = order.plan, order.reused
     settlement = Settlement(ended=len(reused), progress=len(reused) * STEP_PROGRESS)
-    settlement.ready = [step.ordinal for step in plan.steps if not step.predecessors and step.ordinal not in reused]
+    settlement.ready = [ordinal for ordinal in plan.heads(Block.STEPS) if ordinal not in reused]
     if not reused:
         return settlement
     if not takeover.take_over(tx, run_pk, order.earlier.run_pk, reused):

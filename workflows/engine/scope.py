@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from workflows.compile.plan import Plan
-from workflows.db import maps
+from workflows.db import maps, runs
 from workflows.db.database import Statement, Transaction
 from workflows.db.runs import RunContext
+from workflows.engine.job import Job
+from workflows.model.spec import Block
 
 _STEP = Statement("""
     SELECT status, output, items_total FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = 0""")
@@ -45,6 +47,14 @@ class StepValues(Mapping[str, Any]):
         self._cache["status"] = status
         self._cache["output"] = None if output is None else json.loads(output)
         return self._cache[name]
+
+
+def step_scope(tx: Transaction, job: Job) -> dict[str, Any]:
+    """What the expressions of a step see, but for `item` and `batch`."""
+    scope = make_scope(tx, job.plan, job.context, job.step.reads)
+    if job.step.block is not Block.STEPS:
+        scope["run"]["status"], scope["run"]["error"] = runs.headline(tx, job.context.run_pk)
+    return scope
 
 
 def make_scope(tx: Transaction, plan: Plan, context: RunContext, reads: Iterable[str], **names: Any) -> dict[str, Any]:

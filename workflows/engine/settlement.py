@@ -10,14 +10,14 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import maps, pauses, runs, units
+from workflows.db import maps, pauses, runs, units, upkeep
 from workflows.db.database import Transaction
-from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition
+from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition, Turn
 from workflows.db.units import Unit
 from workflows.engine.scope import make_scope
 from workflows.model.errors import ExpressionError
 from workflows.model.expressions import references, render
-from workflows.model.spec import TriggerRule
+from workflows.model.spec import Block, TriggerRule
 from workflows.model.states import SkipReason, State
 from workflows.model.triggers import Decision, Dependency, decide
 
@@ -32,6 +32,7 @@ class Settlement:
         transitions: For the run's history, in order.
         ended: How many steps came to their end; `failed` of them by FAILURE.
         progress: Share of the run's work, in `STEP_PROGRESS` a step.
+        is_at_turn: Whether `turn` is still to be called, in a transaction of its own.
     """
 
     ready: list[int] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Settlement:
     ended: int = 0
     failed: int = 0
     progress: int = 0
+    is_at_turn: bool = False
 
 
 def spread(
@@ -95,8 +97,8 @@ def advance(
     )
     if counters is None:
         return None
-    if counters.steps_open == 0 and settlement.ended:
-        end_run(tx, plan, context, counters)
+    if settlement.ended and plan.is_turn(counters.steps_open):
+        turn(tx, plan, context, settlement)
     if counters.is_paused and settlement.ranges:
         # The map was opened while the run was being paused.
         pauses.hold(tx, context.run_pk, settlement.ranges[0].ordinal)
@@ -104,16 +106,67 @@ def advance(
     return counters
 
 
-def end_run(tx: Transaction, plan: Plan, context: RunContext, counters: Advance) -> None:
-    """No step is open any more: the run comes to its end, unless somebody has seen to it already."""
-    if counters.cancel_requested:
-        runs.finish(tx, context.run_pk, State.REVOKED.value, None, None)
+def turn(tx: Transaction, plan: Plan, context: RunContext, into: Settlement) -> None:
+    """If the current block has ended, the next one begins, or the run ends. Whoever comes second finds nothing to do.
+
+    The blocks `on_failure` and `finally` come after the steps. What the steps have come to is the run's verdict; all
+    that a later block can do to it is to turn a success into a failure.
+    """
+    standing = runs.at_turn(tx, context.run_pk)
+    if standing is None:
         return
+    on_failure, last = plan.handlers
+    verdict, outputs, error = standing.verdict, standing.outputs, standing.error
+    if standing.turn_at == on_failure + last:
+        verdict, outputs, error = _judge(tx, plan, context, standing)
+        if on_failure and verdict == State.FAILURE:
+            _begin(tx, plan, context, Block.ON_FAILURE, last, (verdict, outputs, error), into)
+            return
+        handlers = plan.ordinals(Block.ON_FAILURE)
+        if handlers:
+            runs.pass_by(tx, context.run_pk, handlers, plan.steps[handlers[0]].id)
+    assert verdict is not None
+    if last and standing.turn_at:
+        _begin(tx, plan, context, Block.FINALLY, 0, (verdict, outputs, error), into)
+        return
+    if last and verdict == State.SUCCESS and standing.steps_failed:
+        verdict, error = State.FAILURE.value, _failed_text(tx, plan, context.run_pk)
+    runs.finish(tx, context.run_pk, verdict, outputs, error)
+
+
+def _judge(tx: Transaction, plan: Plan, context: RunContext, standing: Turn) -> tuple[str, str | None, str | None]:
+    """Verdict, outputs and error of a run whose steps have ended."""
+    if standing.verdict is not None:
+        return standing.verdict, None, standing.error  # it was stopped, and by whom has been written then
+    if standing.cancel_requested:
+        return State.REVOKED.value, None, None
     outputs, error = evaluate_outputs(tx, plan, context)
-    if counters.steps_failed:
+    if standing.steps_failed:
         error = _failed_text(tx, plan, context.run_pk)
-    status = State.FAILURE if error else State.SUCCESS
-    runs.finish(tx, context.run_pk, status.value, outputs, error)
+    return (State.FAILURE if error else State.SUCCESS).value, outputs, error
+
+
+def _begin(
+    tx: Transaction,
+    plan: Plan,
+    context: RunContext,
+    block: Block,
+    turn_at: int,
+    judged: tuple[str, str | None, str | None],
+    into: Settlement,
+) -> None:
+    verdict, outputs, error = judged
+    ready = runs.turn(
+        tx,
+        context.run_pk,
+        turn_at=turn_at,
+        verdict=verdict,
+        outputs=outputs,
+        error=error,
+        block=block.value,
+        heads=plan.heads(block),
+    )
+    into.ready.extend(ready)
 
 
 def leave_worker(
@@ -137,7 +190,9 @@ def leave_worker(
         maps.end_never_started(tx, unit, State.REVOKED.value)
     elif units.revoke(tx, unit):
         revoked = Transition(unit.ordinal, 0, State.REVOKED.value)
-        advance(tx, plan, context, at, step.id, Settlement(transitions=[revoked], ended=1))
+        settlement = Settlement(transitions=[revoked], ended=1)
+        advance(tx, plan, context, at, step.id, settlement)
+        upkeep.mark_unsent(tx, [Unit(unit.run_pk, ordinal) for ordinal in settlement.ready])
 
 
 def evaluate_outputs(tx: Transaction, plan: Plan, context: RunContext) -> tuple[str, str | None]:

@@ -19,7 +19,7 @@ from workflows.model.json_types import Problem, Schema, Unknown, problems
 from workflows.model.language import RULES_THAT_NEED_UPSTREAM
 from workflows.model.nodes import ListNode, MapNode, Node, Scalar, key_position_of, position_of
 from workflows.model.params import schema_of
-from workflows.model.spec import Json, Position, TriggerRule
+from workflows.model.spec import Block, Json, Position, TriggerRule
 
 StepSchemas = Mapping[str, tuple[dict[str, Any], dict[str, Any] | None]]
 """Registered step -> JSON Schemas of its input and of its output (None when it gives nothing)."""
@@ -125,7 +125,8 @@ class _Checker:
     def _possible(self, step: StepDraft, root: str, names: tuple[str, ...]) -> tuple[Json, ...] | None:
         """All the values that a path in the condition of a step can have; None when they are not known."""
         if root == "steps" and len(names) == 2 and names[1] == "status":
-            return _statuses(step)
+            other = self.draft.steps.get(names[0])
+            return _ENDED if other is not None and other.block is not step.block else _statuses(step)
         if root != "params" or len(names) != 1 or names[0] not in self.types.params:
             return None
         branches = self.types.params[names[0]].alternatives()
@@ -155,6 +156,14 @@ class _Checker:
                 self.report.add(Code.SELF_DEPENDENCY, named.position, f"step '{step.id}' needs itself", "remove it")
             elif named.name not in self.draft.steps:
                 self._unknown_step(named.name, named.position)
+            elif self.draft.steps[named.name].block is not step.block:
+                there = self.draft.steps[named.name].block
+                self.report.add(
+                    Code.OTHER_BLOCK,
+                    named.position,
+                    f"'{named.name}' stands under '{there}', this step under '{step.block}'",
+                    "blocks run one after the other as they are; name steps of the same block",
+                )
             elif named.name in seen:
                 self.report.add(Code.REPEATED_NEED, named.position, f"'{named.name}' is named twice", "remove one")
             seen.add(named.name)
@@ -276,6 +285,8 @@ class _Checker:
                 return self._param(path.names[0], position)
             case "steps":
                 return self._step_field(path.names[0], path.names[1], position, place)
+            case "run":
+                return self._of_run(path.names[0], position, place)
             case "item" | "batch":
                 return self._loop_variable(path.root, position, place)
             case "secret":
@@ -285,6 +296,17 @@ class _Checker:
                 return False
             case _:
                 return True
+
+    def _of_run(self, name: str, position: Position, place: _Place) -> bool:
+        if name == "id" or (place.step is not None and place.step.block is not Block.STEPS):
+            return True
+        self.report.add(
+            Code.OUT_OF_SCOPE,
+            position,
+            f"there is no 'run.{name}' here: the run has not ended",
+            "it exists in steps under 'on_failure' and 'finally'",
+        )
+        return False
 
     def _param(self, name: str, position: Position) -> bool:
         self.read_params.add(name)
@@ -304,7 +326,16 @@ class _Checker:
             if step_id == place.step.id:
                 self.report.add(Code.SELF_DEPENDENCY, position, f"step '{step_id}' reads its own result")
                 return False
-            self.reads.setdefault(place.step.id, set()).add(step_id)
+            if target.block is place.step.block:
+                self.reads.setdefault(place.step.id, set()).add(step_id)
+        if target.block.turn > (Block.STEPS if place.step is None else place.step.block).turn:
+            self.report.add(
+                Code.OTHER_BLOCK,
+                position,
+                f"step '{step_id}' of '{target.block}' has not run by then",
+                "read a step of the same block, or of one before it",
+            )
+            return False
         if part == "output" and target.for_each is not None:
             self.report.add(
                 Code.MAP_OUTPUT,

@@ -51,7 +51,7 @@ class Code(StrEnum):
     UNKNOWN_KEY = "CEL013", "A key that the language does not have."
     NOT_SUPPORTED = "CEL014", "A key of the language that this version does not carry out: refused, not ignored."
     BAD_NAME = "CEL015", "An id, param, queue or step name with characters that names may not have."
-    NO_STEPS = "CEL016", "The definition has no steps."
+    NO_STEPS = "CEL016", "The definition, or a block of it, has no steps."
     BAD_VALUE = "CEL017", "A value outside of what its key allows."
     BAD_DURATION = "CEL018", "A duration is not like `30s`, `10m`, `6h`, `1d` or a number of seconds, or out of range."
     TOO_MANY_STEPS = "CEL019", "More steps than a workflow may have."
@@ -82,6 +82,8 @@ class Code(StrEnum):
     REPEATED_NEED = "CEL042", "`needs` names the same step twice."
     RULE_NEVER_HOLDS = "CEL043", "`run_if` waits for dependencies, but the step has none."
     NEVER_TRUE = "CEL044", "`when` is false in every run, so the step is always skipped."
+    SAME_STEP = "CEL045", "Two steps of different blocks (`steps`, `on_failure`, `finally`) have the same id."
+    OTHER_BLOCK = "CEL046", "A step needs one of another block, or reads one of a block that runs later."
 
     # Types, checked when the registered steps are known
     UNKNOWN_USES = "CEL050", "`uses` names a step that is not registered."

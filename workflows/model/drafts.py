@@ -27,7 +27,7 @@ from workflows.model.nodes import Entry, MapNode, Node, Scalar, describe, key_po
 from workflows.model.params import schema_problems, value_problems
 from workflows.model.policies import PERMANENT_ERRORS, RetryPolicy, Tolerance
 from workflows.model.reader import Named, Reader
-from workflows.model.spec import Json, ParamSpec, Position, TriggerRule
+from workflows.model.spec import Block, Json, ParamSpec, Position, TriggerRule
 
 DEFAULT_QUEUE = "processing"
 GIVEN_RETRY = RetryPolicy(max_attempts=4)
@@ -74,6 +74,7 @@ class StepDraft:
     run_if: TriggerRule = TriggerRule.ALL_SUCCESS
     run_if_position: Position = Position()
     when: Scalar | None = None
+    block: Block = Block.STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,14 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A whole definition."""
+    """A whole definition; `steps` holds those of all blocks."""
 
     id: str = ""
     description: str = ""
     params: tuple[ParamSpec, ...] = ()
     steps: dict[str, StepDraft] = field(default_factory=dict)
     outputs: tuple[Entry, ...] = ()
+    timeout_seconds: float | None = None
 
 
 def read_definition(root: Node, read: Reader) -> Draft:
@@ -112,7 +114,8 @@ def read_definition(root: Node, read: Reader) -> Draft:
         id=read.optional(node, "id", read.identifier) or "",
         description=read.optional(node, "description", read.text) or "",
         params=() if params is None else tuple(filter(None, (_param(entry, read) for entry in params))),
-        steps=_steps(node, Defaults() if defaults is None else _defaults(defaults, read), read),
+        steps=_all_steps(node, Defaults() if defaults is None else _defaults(defaults, read), read),
+        timeout_seconds=read.optional(node, "timeout", lambda inner, what: read.duration(inner, what, positive=True)),
         outputs=()
         if outputs is None
         else tuple(entry for entry in outputs if read.check_name(entry.key, entry.position, "an output")),
@@ -162,19 +165,37 @@ def _defaults(node: MapNode, read: Reader) -> Defaults:
     )
 
 
-def _steps(root: MapNode, defaults: Defaults, read: Reader) -> dict[str, StepDraft]:
-    entry = root.entry("steps")
+def _all_steps(root: MapNode, defaults: Defaults, read: Reader) -> dict[str, StepDraft]:
+    """The steps of all blocks by id; an id stands for one step, whatever its block."""
+    found: dict[str, StepDraft] = {}
+    for block in Block:
+        for step in _steps(root, block, defaults, read).values():
+            known = found.setdefault(step.id, step)
+            if known is not step:
+                read.report.add(
+                    Code.SAME_STEP,
+                    step.position,
+                    f"there is a step '{step.id}' under '{known.block}' already",
+                    "give one of them another id",
+                )
+    return found
+
+
+def _steps(root: MapNode, block: Block, defaults: Defaults, read: Reader) -> dict[str, StepDraft]:
+    entry = root.entry(block)
+    hint = "a workflow has at least one step" if block is Block.STEPS else "leave the key out"
     if entry is None:
-        read.report.add(Code.NO_STEPS, root.position, "the key 'steps' is missing", "a workflow has at least one step")
+        if block is Block.STEPS:
+            read.report.add(Code.NO_STEPS, root.position, "the key 'steps' is missing", hint)
         return {}
     if isinstance(entry.node, Scalar) and entry.node.value is None:
-        read.report.add(Code.NO_STEPS, entry.position, "'steps' is empty", "a workflow has at least one step")
+        read.report.add(Code.NO_STEPS, entry.position, f"'{block}' is empty", hint)
         return {}
-    node = read.mapping(entry.node, "'steps'")
+    node = read.mapping(entry.node, f"'{block}'")
     if node is None:
         return {}
     if not node.entries:
-        read.report.add(Code.NO_STEPS, entry.position, "'steps' is empty", "a workflow has at least one step")
+        read.report.add(Code.NO_STEPS, entry.position, f"'{block}' is empty", hint)
     if len(node.entries) > MAX_STEPS:
         read.report.add(
             Code.TOO_MANY_STEPS,
@@ -183,7 +204,7 @@ def _steps(root: MapNode, defaults: Defaults, read: Reader) -> dict[str, StepDra
             "let one step with for_each do what many equal steps do",
         )
         return {}
-    return {step.key: _step(step, defaults, read) for step in node}
+    return {step.key: replace(_step(step, defaults, read), block=block) for step in node}
 
 
 def _step(entry: Entry, defaults: Defaults, read: Reader) -> StepDraft:

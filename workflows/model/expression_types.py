@@ -77,7 +77,7 @@ class _Inference:
             case Root(name="params"):
                 return self.scope.params.get(tree.name)
             case Root(name="run"):
-                return simple("string")
+                return Schema.of({"type": ["string", "null"]}) if tree.name == "error" else simple("string")
             case Root(name="steps" | "secret"):
                 return None
             case Field(of=Root(name="steps"), name=step):

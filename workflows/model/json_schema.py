@@ -41,6 +41,18 @@ def definition_schema() -> dict[str, Json]:
                     "minProperties": 1,
                     "maxProperties": MAX_STEPS,
                 },
+                "timeout": {
+                    "$ref": "#/$defs/duration",
+                    "description": "A run whose steps take longer is stopped, and fails.",
+                },
+                "on_failure": {
+                    **_by_name("Steps that run when the run has failed.", {"$ref": "#/$defs/step"}),
+                    "minProperties": 1,
+                },
+                "finally": {
+                    **_by_name("Steps that run at the end, whatever has happened.", {"$ref": "#/$defs/step"}),
+                    "minProperties": 1,
+                },
                 "outputs": _by_name("What the run gives; values may hold ${{ }}.", {}),
             },
             required=("id", "steps"),

@@ -13,9 +13,11 @@ MAX_SECONDS = 30 * 86_400.0
 """The longest delay or timeout: 30 days."""
 MAX_FACTOR = 100.0
 
-WORKFLOW_KEYS = frozenset({"id", "description", "params", "defaults", "steps", "outputs"})
+WORKFLOW_KEYS = frozenset(
+    {"id", "description", "params", "defaults", "timeout", "steps", "on_failure", "finally", "outputs"}
+)
 WORKFLOW_KEYS_LATER = frozenset({
-    "triggers", "concurrency", "rate_limits", "on_failure", "finally", "pools", "cache", "priority", "secrets",
+    "triggers", "concurrency", "rate_limits", "pools", "cache", "priority", "secrets",
 })  # fmt: skip
 DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry"})
 DEFAULTS_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool"})

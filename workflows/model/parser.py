@@ -49,6 +49,7 @@ def _workflow(draft: Draft, needs: dict[str, tuple[str, ...]]) -> Workflow:
         params=draft.params,
         steps=tuple(_step(step, needs[step.id]) for step in draft.steps.values()),
         outputs={entry.key: to_json(entry.node) for entry in draft.outputs},
+        timeout_seconds=draft.timeout_seconds,
     )
 
 
@@ -65,6 +66,7 @@ def _step(draft: StepDraft, needs: tuple[str, ...]) -> StepSpec:
         queue=draft.queue,
         run_if=draft.run_if,
         when=None if draft.when is None else to_json(draft.when),
+        block=draft.block,
         position=draft.position,
     )
 

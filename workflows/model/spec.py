@@ -35,6 +35,19 @@ class TriggerRule(StrEnum):
     NONE_SKIPPED = "none_skipped"
 
 
+class Block(StrEnum):
+    """Which part of a workflow a step stands in, by the key of the file; the parts run one after the other."""
+
+    STEPS = "steps"
+    ON_FAILURE = "on_failure"
+    FINALLY = "finally"
+
+    @property
+    def turn(self) -> int:
+        """When its steps run, from 0."""
+        return list(Block).index(self)
+
+
 @dataclass(frozen=True, slots=True)
 class Position:
     """Where something stands in a file; both count from 1, 0 means unknown."""
@@ -100,18 +113,24 @@ class StepSpec:
     queue: str = "processing"
     run_if: TriggerRule = TriggerRule.ALL_SUCCESS
     when: str | bool | None = None
+    block: Block = Block.STEPS
     position: Position = field(default=Position(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A checked definition. Steps stand in the order of the file."""
+    """A checked definition. Steps stand in the order of the file, block by block.
+
+    Attributes:
+        timeout_seconds: For the steps of the block `steps` together; None means no limit.
+    """
 
     id: str
     steps: tuple[StepSpec, ...]
     description: str = ""
     params: tuple[ParamSpec, ...] = ()
     outputs: Mapping[str, Json] = field(default_factory=dict)
+    timeout_seconds: float | None = None
 
     def step(self, step_id: str) -> StepSpec:
         """The step of that id; KeyError when there is none."""

@@ -75,12 +75,14 @@ STEP_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.CANCEL): State.REVOKED,
     (State.RETRY, Event.CANCEL): State.REVOKED,
     (State.WAITING, Event.CANCEL): State.REVOKED,
+    (State.SUCCESS, Event.RESUME): State.PENDING,
     (State.FAILURE, Event.RESUME): State.PENDING,
     (State.REVOKED, Event.RESUME): State.PENDING,
     (State.SKIPPED, Event.RESUME): State.PENDING,
 }
 """`(from, event) -> to` for a step run and for a range of a map. RESUME starts a new generation.
 
+A success is done again only in the blocks `on_failure` and `finally`, which belong to an end that did not last.
 SKIP comes from what ended before the step, DECLINE from its own condition, which the worker that claimed it evaluates.
 """
 
