@@ -124,7 +124,7 @@ async def trigger(
     """Start a workflow. The body is its params, bare, and may be missing; the answer comes at once."""
     accepted = await run_in_threadpool(_accept, served, workflow_id, body, idempotency_key)
     answer = Triggered(
-        job_run_id=accepted.run_id, task_id=accepted.run_id, status="PENDING", message=_message(accepted)
+        job_run_id=accepted.run_id, task_id=accepted.run_id, status=accepted.status, message=_message(accepted)
     )
     if not wait:
         return answer
@@ -198,6 +198,10 @@ def _accept(served: Services, workflow_id: str, body: bytes, idempotency_key: st
 
 
 def _message(accepted: Submitted) -> str:
+    if accepted.is_skipped:
+        return f"Job execution skipped: other runs of its concurrency group are at work. Task ID: {accepted.run_id}"
+    if accepted.waits:
+        return f"Job execution queued until another run of its group has ended. Task ID: {accepted.run_id}"
     if not accepted.is_published:
         return (
             "Job execution recorded; the message broker does not answer, it starts when that is back. "

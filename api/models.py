@@ -31,7 +31,9 @@ class Accepted(BaseModel):
     @classmethod
     def of(cls, accepted: Submitted) -> Accepted:
         """What was accepted."""
-        return cls(run_id=accepted.run_id, status="PENDING", is_new=accepted.is_new, is_published=accepted.is_published)
+        return cls(
+            run_id=accepted.run_id, status=accepted.status, is_new=accepted.is_new, is_published=accepted.is_published
+        )
 
 
 class Run(BaseModel):

@@ -42,7 +42,7 @@ router = APIRouter(prefix="/api/v1/runs", tags=["runs"], dependencies=[needs(Sco
 MOST = 1000
 """Entries of one page."""
 
-RunState = Literal["PENDING", "PROGRESS", "PAUSED", "SUCCESS", "FAILURE", "REVOKED"]
+RunState = Literal["PENDING", "PROGRESS", "PAUSED", "SUCCESS", "FAILURE", "REVOKED", "SKIPPED"]
 ItemState = Literal["PENDING", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "SKIPPED"]
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")]
@@ -199,7 +199,7 @@ def create_run(
     accepted = served.submit(served.catalogue.get(workflow), params or {}, idempotency_key)
     response.status_code = 202 if accepted.is_new else 200
     response.headers["Location"] = f"{router.prefix}/{accepted.run_id}"
-    status = "PENDING" if accepted.is_new else served.run(accepted.run_id).status
+    status = accepted.status if accepted.is_new else served.run(accepted.run_id).status
     return Accepted.of(accepted).model_copy(update={"status": status})
 
 

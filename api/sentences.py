@@ -23,6 +23,10 @@ def sentence(run: RunView, active: ActiveStep | None) -> str:
         case State.PAUSED:
             done = f"{run.steps_total - run.steps_open} of {run.steps_total} steps done"
             return f"Paused: {done}." if active is None else f"Paused: {done}, {active.step_id} comes to its end."
+        case State.SKIPPED:
+            return f"{run.error[:1].upper()}{run.error[1:]}." if run.error else "Skipped."
+        case State.PENDING if run.is_waiting:
+            return "Queued: waiting for another run of its concurrency group to end."
         case State.PENDING:
             return "Queued: waiting for a worker."
         case _:

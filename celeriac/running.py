@@ -94,8 +94,8 @@ def run_to_end(config: Config, order: Order, on_end: Callable[[RunReport], None]
 
 
 def exit_code(report: RunReport) -> int:
-    """0 when the run has succeeded, 1 when it failed or was cancelled."""
-    return 0 if report.run.status == "SUCCESS" else 1
+    """0 when the run has succeeded or had nothing to do, 1 when it failed or was cancelled."""
+    return 0 if report.run.status in ("SUCCESS", "SKIPPED") else 1
 
 
 def record(config: Config, order: Order) -> tuple[RunReport, str]:

@@ -13,7 +13,7 @@ from workflows.settings import Config
 if TYPE_CHECKING:
     from workflows.db.queries import RunView
 
-STATES = ("PENDING", "PROGRESS", "PAUSED", "SUCCESS", "FAILURE", "REVOKED")
+STATES = ("PENDING", "PROGRESS", "PAUSED", "SUCCESS", "FAILURE", "REVOKED", "SKIPPED")
 
 
 @click.command("ps")

@@ -107,6 +107,8 @@ def _run_agrees(protocol: Protocol, world: World) -> bool:
     match world.run:
         case State.PENDING:
             return never_started and not refused and not world.cancelled
+        case State.SKIPPED:
+            return never_started and world.may.count(May.TURN_AWAY) < protocol.model.may.count(May.TURN_AWAY)
         case State.PROGRESS:
             return not rows <= TERMINAL
         case State.PAUSED:

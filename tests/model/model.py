@@ -38,6 +38,7 @@ class May(StrEnum):
     CANCEL = "cancel"
     RESUME = "resume"
     REFUSE = "refuse"
+    TURN_AWAY = "turn away"
     PAUSE = "pause"
 
 

@@ -106,6 +106,8 @@ def _reconcilers(protocol: Protocol, world: World) -> Iterator[Move]:
 
 
 def _people(protocol: Protocol, world: World) -> Iterator[Move]:
+    if May.TURN_AWAY in world.may and world.run is State.PENDING:
+        yield Move("the run is skipped, for its group is full", False, partial(protocol.turn_away, world))
     if May.PAUSE in world.may and world.run in (State.PENDING, State.PROGRESS) and not world.cancelled:
         yield Move("a person pauses the run", False, partial(protocol.pause, world))
     if world.run is State.PAUSED:

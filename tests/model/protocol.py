@@ -402,6 +402,10 @@ class Protocol:
         world, begun = self._turn(world)
         return world.send(*begun)
 
+    def turn_away(self, world: World) -> World:
+        """`behavior: skip` of a concurrency group: the run ends before it has begun."""
+        return world.spend(May.TURN_AWAY)._replace(run=self._advance_run(world.run, Event.SKIP))
+
     def may_be_cancelled(self, world: World) -> bool:
         """A run that has begun its `finally` has nothing left to be cancelled."""
         return world.run in (State.PENDING, State.PROGRESS, State.PAUSED) and world.turn < 2

@@ -17,12 +17,12 @@ MAP = (
     Fragment(1, FragmentKind.SINGLE, ((1,),)),
 )
 BLOCKS = tuple(Fragment(step, FragmentKind.SINGLE, ((step,),)) for step in range(3))
-FAIL, DECLINE, PARK, RELEASE, CANCEL, RESUME, REFUSE, PAUSE = May
+FAIL, DECLINE, PARK, RELEASE, CANCEL, RESUME, REFUSE, TURN_AWAY, PAUSE = May
 
 SCENARIOS = {
     model.name: model
     for model in (
-        Model("run", STEP, faults=1, may=(PARK, CANCEL, RESUME, REFUSE)),
+        Model("run", STEP, faults=1, may=(PARK, CANCEL, RESUME, REFUSE, TURN_AWAY)),
         Model("step", STEP, faults=4),
         Model("step-fails", STEP, faults=2, may=(FAIL, FAIL, FAIL, CANCEL)),
         Model("chain", CHAIN, faults=2),

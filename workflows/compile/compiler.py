@@ -35,6 +35,7 @@ def compile_workflow(workflow: Workflow) -> Plan:
         outputs=workflow.outputs,
         handlers=(len(_of_block(specs, Block.ON_FAILURE)), len(_of_block(specs, Block.FINALLY))),
         timeout_seconds=workflow.timeout_seconds,
+        concurrency=workflow.concurrency,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from workflows.model.policies import RetryPolicy, Tolerance
+from workflows.model.policies import Behavior, Concurrency, RetryPolicy, Tolerance
 from workflows.model.spec import Block, ForEach, Json, ParamSpec, TriggerRule
 
 PLAN_FORMAT = 1
@@ -116,6 +116,7 @@ class Plan:
     outputs: Mapping[str, Json]
     handlers: tuple[int, int] = (0, 0)
     timeout_seconds: float | None = None
+    concurrency: Concurrency | None = None
     format: int = PLAN_FORMAT
 
     @property
@@ -166,8 +167,13 @@ class Plan:
             outputs=value["outputs"],
             handlers=(value["handlers"][0], value["handlers"][1]),
             timeout_seconds=value["timeout_seconds"],
+            concurrency=_concurrency_from_json(value["concurrency"]),
             format=value["format"],
         )
+
+
+def _concurrency_from_json(value: Mapping[str, Any] | None) -> Concurrency | None:
+    return None if value is None else Concurrency(value["group"], value["limit"], Behavior(value["behavior"]))
 
 
 def _step_from_json(value: Mapping[str, Any]) -> PlanStep:

@@ -21,6 +21,7 @@ _UNSTARTED = f"(status IN ({quoted(CLAIMABLE)}) OR (status = 'PROGRESS' AND leas
 _PAUSE = Statement("""
     UPDATE job_runs SET status = 'PAUSED', event_seq = event_seq + 1
     WHERE id = :run AND status IN ('PENDING', 'PROGRESS') AND NOT cancel_requested AND steps_open > 0
+        AND NOT (status = 'PENDING' AND next_dispatch_at IS NULL)
     RETURNING event_seq, {now}""")
 _HOLD_SQL = f"""
     UPDATE step_runs SET pending = pending + {HELD}, arrives_by = 'sql', next_dispatch_at = NULL

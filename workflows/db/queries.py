@@ -18,7 +18,8 @@ from workflows.render import Mark
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches,
     CASE WHEN j.verdict IS NULL THEN j.cancel_requested ELSE j.verdict = 'REVOKED' END, j.created_at, j.started_at,
-    j.finished_at, j.params, j.outputs, j.error, j.generation, {now}, j.rerun_of"""
+    j.finished_at, j.params, j.outputs, j.error, j.generation, {now}, j.rerun_of,
+    CASE WHEN j.status = 'PENDING' AND j.next_dispatch_at IS NULL THEN 1 ELSE 0 END"""
 
 _RUN = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE j.task_id = :id")
 _RUN_BY_PREFIX = Statement(
@@ -95,6 +96,7 @@ class RunView:
         seconds: From its start to its end, or to now; None before the start.
         now: The database's time of the reading.
         rerun_of: Id of the run that this one runs again.
+        is_waiting: Whether it waits for another run of its concurrency group to end.
         usual_seconds: How long the last runs of this version took; None when there are none, or it was not asked for.
     """
 
@@ -119,6 +121,7 @@ class RunView:
     generation: int
     now: float
     rerun_of: str | None = None
+    is_waiting: bool = False
     usual_seconds: float | None = None
 
     @property
@@ -407,6 +410,7 @@ def _run_view(row: Row) -> RunView:
     values[11] = bool(values[11])
     values[15] = json.loads(values[15])
     values[16] = json.loads(values[16]) if values[16] else None
+    values[21] = bool(values[21])
     return RunView(*values)
 
 

@@ -30,9 +30,10 @@ _PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
 
 _ADD_RUN = Statement("""
     INSERT INTO job_runs (task_id, workflow_id, version_id, params, user_params, manual_trigger, idempotency_key,
-        steps_total, steps_open, turn_at, created_at, next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of)
+        steps_total, steps_open, turn_at, concurrency_group, concurrency_limit, created_at, next_dispatch_at,
+        dispatch_wait_seconds, step_versions, rerun_of)
     VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key, :steps, :steps, :turn_at,
-        {now}, {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
+        :group, :limit, {now}, {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
     ON CONFLICT (idempotency_key) DO NOTHING RETURNING id""")
 _BY_IDEMPOTENCY_KEY = Statement(
     "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
@@ -43,7 +44,8 @@ _BY_RUN_ID = Statement("SELECT id FROM job_runs WHERE task_id = :task_id")
 _START = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', started_at = {now}, next_dispatch_at = NULL, event_seq = event_seq + 1,
         deadline_at = {now} + CAST(:timeout AS double precision)
-    WHERE id = :run AND status = 'PENDING' AND NOT cancel_requested RETURNING version_id, event_seq, started_at""")
+    WHERE id = :run AND status = 'PENDING' AND NOT cancel_requested AND next_dispatch_at IS NOT NULL
+    RETURNING version_id, event_seq, started_at""")
 _MATERIALISE = Statement("""
     INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, dispatched_at,
         next_dispatch_at, dispatch_wait_seconds)
@@ -210,12 +212,14 @@ def add_run(
     redispatch_seconds: float,
     step_versions: dict[str, str] | None = None,
     rerun_of: str | None = None,
+    group: str | None = None,
 ) -> int | None:
     """Accept a run; its key, or None when the idempotency key is taken.
 
     Args:
         step_versions: Declared versions of the steps, by `uses`, as the accepting process knows them.
         rerun_of: Public id of the run that this one runs again.
+        group: Its concurrency group.
     """
     row = tx.row(
         _ADD_RUN,
@@ -229,6 +233,8 @@ def add_run(
             "idempotency_key": idempotency_key,
             "steps": len(plan.steps),
             "turn_at": sum(plan.handlers),
+            "group": group,
+            "limit": None if plan.concurrency is None else plan.concurrency.limit,
             "redispatch": redispatch_seconds,
             "step_versions": json.dumps(step_versions) if step_versions else None,
             "rerun_of": rerun_of,

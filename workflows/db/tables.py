@@ -91,6 +91,8 @@ job_runs = Table(
     _counter("steps_failed"),
     # Steps of the blocks that have not begun: when only they are open, the run turns to the next block, or ends.
     _counter("turn_at"),
+    Column("concurrency_group", Text),
+    Column("concurrency_limit", Integer),
     Column("verdict", Text),
     Column("deadline_at", Double),
     _counter("event_seq"),
@@ -133,6 +135,13 @@ job_runs = Table(
         "finished_at",
         sqlite_where=text("status = 'SUCCESS' AND rerun_of IS NULL"),
         postgresql_where=text("status = 'SUCCESS' AND rerun_of IS NULL"),
+    ),
+    Index(
+        "ix_job_runs_concurrency_group",
+        "concurrency_group",
+        "id",
+        sqlite_where=text("concurrency_group IS NOT NULL AND status IN ('PENDING', 'PROGRESS', 'PAUSED')"),
+        postgresql_where=text("concurrency_group IS NOT NULL AND status IN ('PENDING', 'PROGRESS', 'PAUSED')"),
     ),
     Index(
         "ix_job_runs_undispatched",

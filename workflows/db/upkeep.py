@@ -102,7 +102,8 @@ _ALL_DUE_STEPS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE {_READY} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")
 _ALL_DUE_RUNS = Statement("""
-    UPDATE job_runs SET next_dispatch_at = {now}, dispatch_wait_seconds = 0 WHERE status = 'PENDING'""")
+    UPDATE job_runs SET next_dispatch_at = {now}, dispatch_wait_seconds = 0
+    WHERE status = 'PENDING' AND next_dispatch_at IS NOT NULL""")
 _OLDEST_DUE = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE (run_pk, ordinal, part) IN (

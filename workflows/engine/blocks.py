@@ -7,7 +7,7 @@ alone: `finally` runs whatever has happened.
 from __future__ import annotations
 
 from workflows.compile.plan import Plan
-from workflows.db import interventions
+from workflows.db import groups, interventions
 from workflows.db.database import Transaction
 from workflows.db.interventions import CancelAnswer
 from workflows.db.runs import RunContext
@@ -18,6 +18,8 @@ def cancel(tx: Transaction, plan: Plan, context: RunContext, into: Settlement) -
     """A person stops the run. Nothing changes once its `finally` is at work."""
     if interventions.request_cancel(tx, plan, context.run_pk):
         turn(tx, plan, context, into)
+    if plan.concurrency is not None:
+        into.runs.extend(groups.give_on(tx, context.run_pk))  # a run that never began has ended without a turn
     return interventions.cancel_answer(tx, plan, context.run_pk)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workflows.compile.plan import Plan
-from workflows.db import interventions, pauses
+from workflows.db import groups, interventions, pauses
 from workflows.db.database import Statement, Transaction
 from workflows.db.interventions import CancelAnswer
 from workflows.db.pauses import PauseAnswer, Released
@@ -130,7 +130,8 @@ def pause(
     run = find(runtime, name, patience_seconds=patience_seconds)
     answer = _carry_out(runtime, lambda tx: pauses.pause(tx, run.run_pk), dry_run, patience_seconds)
     if not answer.is_paused:
-        what = "has ended" if is_terminal(answer.status) else "is coming to its end"
+        waits = "waits for its concurrency group" if answer.status == State.PENDING else "is coming to its end"
+        what = "has ended" if is_terminal(answer.status) else waits
         raise ConflictError(f"run {run.run_id} {what} ({answer.status}) and cannot be paused")
     return answer
 
@@ -185,6 +186,11 @@ def _resume(
     plan = runtime.plan(version_id)
 
     def work(tx: Transaction) -> tuple[list[int], list[int]] | None:
+        if plan.concurrency is not None and not groups.has_room(tx, run.run_pk, plan.concurrency.limit):
+            raise ConflictError(
+                f"run {run.run_id} cannot be retried: its concurrency group is full",
+                "wait until another run of the group has ended, or cancel one",
+            )
         ready = interventions.resume(tx, plan, run.run_pk, version_id, runtime.config.redispatch_seconds)
         if ready is None:
             return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
 from workflows.db import upkeep
+from workflows.db.groups import LetGo
 from workflows.db.units import Unit
-from workflows.engine.canvas import fragment_canvas, step_signature
+from workflows.engine.canvas import execute_signature, fragment_canvas, step_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
@@ -53,10 +55,27 @@ def publish_singly(runtime: Runtime, plan: Plan, ready: Sequence[Unit]) -> None:
 
 def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
     """Send what a committed transaction made ready."""
+    publish_runs(runtime, settlement.runs)
     if not settlement.ready and not settlement.ranges:
         return
     signatures = canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges)
     _send(runtime, signatures, [*(Unit(run_pk, ordinal) for ordinal in settlement.ready), *settlement.ranges])
+
+
+def publish_runs(runtime: Runtime, let_go: Sequence[LetGo]) -> bool:
+    """Send the messages that start runs; False when the broker did not take them, and the reconciler will."""
+    if not let_go:
+        return True
+    signatures = [execute_signature(runtime.app, run.run_pk, run.run_id) for run in let_go]
+    try:
+        runtime.publish(runtime.app, signatures)
+    except BrokerUnavailableError as error:
+        _log.warning("%s; %d runs are recorded and will start later", error, len(let_go))
+        with suppress(DatabaseUnavailableError):
+            for run in let_go:
+                runtime.database.retrying(partial(upkeep.mark_run_unsent, run_pk=run.run_pk), patience_seconds=5.0)
+        return False
+    return True
 
 
 def _send(runtime: Runtime, signatures: list[Signature], units: Sequence[Unit]) -> None:

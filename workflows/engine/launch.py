@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.compile.plan import Plan
-from workflows.db import runs, upkeep
+from workflows.db import groups, runs, upkeep
 from workflows.db.database import Transaction
+from workflows.db.groups import LetGo
 from workflows.db.runs import RunContext
-from workflows.engine import dispatch
+from workflows.engine import admission, dispatch
+from workflows.engine.admission import Admission
 from workflows.engine.broker_safety import impatience
-from workflows.engine.canvas import execute_signature
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
-from workflows.model.errors import BrokerUnavailableError, ConflictError, DatabaseUnavailableError, NotFoundError
+from workflows.model.errors import ConflictError, DatabaseUnavailableError, NotFoundError
 from workflows.model.params import coerce_params
 from workflows.model.spec import Block
 from workflows.model.states import State
@@ -34,14 +34,24 @@ class Submitted:
     """An accepted run.
 
     Attributes:
-        is_published: Whether the broker took its message; otherwise it starts as soon as a worker's reconciler sees it.
+        is_published: Whether the broker took its message, or there is none to be sent yet. Otherwise it starts as soon
+            as a worker's reconciler sees it.
         is_new: False when the idempotency key named a run that was accepted before.
+        waits: For a slot of its concurrency group; it begins when another run of the group has ended.
+        is_skipped: Its concurrency group was full, and so it has ended (`behavior: skip`).
     """
 
     run_pk: int
     run_id: str
     is_published: bool
     is_new: bool
+    waits: bool = False
+    is_skipped: bool = False
+
+    @property
+    def status(self) -> str:
+        """Its state, when it was accepted just now."""
+        return (State.SKIPPED if self.is_skipped else State.PENDING).value
 
 
 def submit(
@@ -71,13 +81,16 @@ def submit(
         DatabaseUnavailableError: nothing was accepted.
     """
     params = coerce_params(plan.params, given, from_text=from_text)
+    group = admission.group_of(plan, params)
     run_id = runtime.make_id()
 
-    def work(tx: Transaction) -> Submitted:
+    def work(tx: Transaction) -> tuple[Submitted, Admission]:
         mine = runs.by_run_id(tx, run_id)
         if mine is not None:
             # The commit of an earlier try went through, and only its answer was lost.
-            return Submitted(mine, run_id, is_published=False, is_new=True)
+            return Submitted(mine, run_id, is_published=False, is_new=True), Admission()
+        if group is not None:
+            groups.lock(tx, group)
         version_id = runs.register_version(tx, plan, source)
         run_pk = runs.add_run(
             tx,
@@ -90,9 +103,15 @@ def submit(
             idempotency_key=idempotency_key,
             redispatch_seconds=runtime.config.redispatch_seconds,
             step_versions=declared_versions(runtime, plan),
+            group=group,
         )
         if run_pk is not None:
-            return Submitted(run_pk, run_id, is_published=False, is_new=True)
+            admitted = Admission() if group is None else admission.admit(tx, plan, group, run_pk)
+            waits = not admitted.may_begin and not admitted.is_skipped
+            made = Submitted(
+                run_pk, run_id, not admitted.may_begin, is_new=True, waits=waits, is_skipped=admitted.is_skipped
+            )
+            return made, admitted
         assert idempotency_key is not None
         known = runs.by_idempotency_key(tx, idempotency_key)
         assert known is not None
@@ -101,19 +120,15 @@ def submit(
                 f"the idempotency key {idempotency_key!r} belongs to run {known[1]}, of another workflow or params",
                 "use a new key for a new run",
             )
-        return Submitted(known[0], known[1], is_published=True, is_new=False)
+        return Submitted(known[0], known[1], is_published=True, is_new=False), Admission(may_begin=False)
 
-    accepted = runtime.database.retrying(work, patience_seconds=patience_seconds)
-    if not accepted.is_new or not publish:
+    accepted, admitted = runtime.database.retrying(work, patience_seconds=patience_seconds)
+    for run_pk, its_plan, settlement in admitted.stopped:
+        dispatch.publish(runtime, its_plan, run_pk, settlement)
+    if not publish or not admitted.may_begin:
         return accepted
-    try:
-        runtime.publish(runtime.app, [execute_signature(runtime.app, accepted.run_pk, accepted.run_id)])
-    except BrokerUnavailableError as error:
-        _log.warning("run %s is recorded and will start later: %s", accepted.run_id, error)
-        with suppress(DatabaseUnavailableError):
-            runtime.database.retrying(lambda tx: upkeep.mark_run_unsent(tx, accepted.run_pk), patience_seconds=5.0)
-        return accepted
-    return Submitted(accepted.run_pk, accepted.run_id, is_published=True, is_new=True)
+    is_published = dispatch.publish_runs(runtime, [LetGo(accepted.run_pk, accepted.run_id)])
+    return replace(accepted, is_published=is_published)
 
 
 def declared_versions(runtime: Runtime, plan: Plan) -> dict[str, str]:

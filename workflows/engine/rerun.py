@@ -8,11 +8,12 @@ from typing import Any
 
 from workflows.compile.plan import Plan
 from workflows.compile.reuse import Ended, Verdict, decide_reuse
-from workflows.db import progress, runs, takeover, units
+from workflows.db import groups, progress, runs, takeover, units
 from workflows.db.database import Transaction
 from workflows.db.queries import RunView
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.engine import dispatch
+from workflows.engine.admission import group_of
 from workflows.engine.control import PATIENCE_SECONDS, find
 from workflows.engine.launch import declared_versions
 from workflows.engine.runtime import Runtime
@@ -91,7 +92,7 @@ def rerun(
         dry_run: Only say what would be taken over.
 
     Raises:
-        ConflictError: the run has not ended, or the definition is of another workflow.
+        ConflictError: the run has not ended, the definition is of another workflow, or its concurrency group is full.
         NotFoundError: there is no such run, or no step `start`.
         ParamError: params that the definition does not declare, or of the wrong kind.
     """
@@ -161,6 +162,13 @@ def _accept(tx: Transaction, runtime: Runtime, run_id: str, order: _Order) -> tu
     mine = runs.by_run_id(tx, run_id)
     if mine is not None:
         return mine, Settlement()  # An earlier try was committed, and its answer lost: the reconciler publishes.
+    group = group_of(plan, dict(order.params))
+    if group is not None:
+        groups.lock(tx, group)
+        if plan.concurrency is not None and groups.is_full(tx, group, plan.concurrency.limit):
+            raise ConflictError(
+                f"concurrency group '{group}' is full", "wait until another run of the group has ended, or cancel one"
+            )
     version_id = order.earlier.version_id if order.source is None else runs.register_version(tx, plan, order.source)
     run_pk = runs.add_run(
         tx,
@@ -174,6 +182,7 @@ def _accept(tx: Transaction, runtime: Runtime, run_id: str, order: _Order) -> tu
         redispatch_seconds=redispatch,
         step_versions=dict(order.versions),
         rerun_of=order.earlier.run_id,
+        group=group,
     )
     assert run_pk is not None
     again = {verdict.step: verdict.why for verdict in order.verdicts if not verdict.is_reused}

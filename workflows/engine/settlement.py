@@ -10,8 +10,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import maps, pauses, runs, units, upkeep
+from workflows.db import groups, maps, pauses, runs, units, upkeep
 from workflows.db.database import Transaction
+from workflows.db.groups import LetGo
 from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition, Turn
 from workflows.db.units import Unit
 from workflows.engine.scope import make_scope
@@ -29,6 +30,7 @@ class Settlement:
     Attributes:
         ready: Ordinals of steps to publish after commit: those that no canvas delivers.
         ranges: Ranges of maps to publish after commit.
+        runs: Runs of the same concurrency group that may begin now, to publish after commit.
         transitions: For the run's history, in order.
         ended: How many steps came to their end; `failed` of them by FAILURE.
         progress: Share of the run's work, in `STEP_PROGRESS` a step.
@@ -37,6 +39,7 @@ class Settlement:
 
     ready: list[int] = field(default_factory=list)
     ranges: list[Unit] = field(default_factory=list)
+    runs: list[LetGo] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     ended: int = 0
     failed: int = 0
@@ -132,6 +135,8 @@ def turn(tx: Transaction, plan: Plan, context: RunContext, into: Settlement) -> 
     if last and verdict == State.SUCCESS and standing.steps_failed:
         verdict, error = State.FAILURE.value, _failed_text(tx, plan, context.run_pk)
     runs.finish(tx, context.run_pk, verdict, outputs, error)
+    if plan.concurrency is not None:
+        into.runs.extend(groups.give_on(tx, context.run_pk))
 
 
 def _judge(tx: Transaction, plan: Plan, context: RunContext, standing: Turn) -> tuple[str, str | None, str | None]:
@@ -193,6 +198,8 @@ def leave_worker(
         settlement = Settlement(transitions=[revoked], ended=1)
         advance(tx, plan, context, at, step.id, settlement)
         upkeep.mark_unsent(tx, [Unit(unit.run_pk, ordinal) for ordinal in settlement.ready])
+        for run in settlement.runs:
+            upkeep.mark_run_unsent(tx, run.run_pk)
 
 
 def evaluate_outputs(tx: Transaction, plan: Plan, context: RunContext) -> tuple[str, str | None]:

@@ -39,12 +39,14 @@ class _Place:
         loop: The `for_each` whose `item` or `batch` exists here.
         in_items: Whether this is `for_each.items`, where they do not exist yet.
         in_when: Whether this is `when`, which is decided once for the step and not for each of its calls.
+        in_group: Whether this is `concurrency.group`, which is decided before the run has begun.
     """
 
     step: StepDraft | None = None
     loop: ForEachDraft | None = None
     in_items: bool = False
     in_when: bool = False
+    in_group: bool = False
 
 
 @dataclass(slots=True)
@@ -69,6 +71,8 @@ class _Checker:
             self._step(step)
         for entry in self.draft.outputs:
             self._typed(entry.node, _Place(), self.types)
+        if self.draft.concurrency is not None and self.draft.concurrency.group is not None:
+            self._typed(self.draft.concurrency.group, _Place(in_group=True), self.types)
         self._unused_params()
         needs = {
             step.id: tuple(sorted({named.name for named in step.needs} | self.reads.get(step.id, set())))
@@ -280,6 +284,10 @@ class _Checker:
 
     def _path(self, path: PathUse, position: Position, place: _Place) -> bool:
         """Whether what a path reads exists at this place."""
+        if place.in_group and path.root != "params":
+            message = f"there is no '{path.root}' in 'group': it is decided before the run has begun"
+            self.report.add(Code.OUT_OF_SCOPE, position, message, "read params")
+            return False
         match path.root:
             case "params":
                 return self._param(path.names[0], position)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from workflows.model.diagnostics import Code
 from workflows.model.expressions import holds_expression, template_texts
 from workflows.model.language import (
+    CONCURRENCY_KEYS,
     DEFAULTS_KEYS,
     DEFAULTS_KEYS_LATER,
     FOR_EACH_KEYS,
@@ -15,6 +16,7 @@ from workflows.model.language import (
     MAX_BATCH,
     MAX_FACTOR,
     MAX_PARALLEL,
+    MAX_RUNS_AT_ONCE,
     MAX_STEPS,
     RETRY_KEYS,
     STEP_KEYS,
@@ -25,7 +27,7 @@ from workflows.model.language import (
 from workflows.model.names import STEP_NAME
 from workflows.model.nodes import Entry, MapNode, Node, Scalar, describe, key_position_of, position_of, to_json
 from workflows.model.params import schema_problems, value_problems
-from workflows.model.policies import PERMANENT_ERRORS, RetryPolicy, Tolerance
+from workflows.model.policies import PERMANENT_ERRORS, Behavior, RetryPolicy, Tolerance
 from workflows.model.reader import Named, Reader
 from workflows.model.spec import Block, Json, ParamSpec, Position, TriggerRule
 
@@ -78,6 +80,15 @@ class StepDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class ConcurrencyDraft:
+    """A `concurrency`; `group` may hold expressions, None means the id of the workflow."""
+
+    group: Scalar | None
+    limit: int
+    behavior: Behavior
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
     """What steps take over when they do not say it themselves."""
 
@@ -96,6 +107,7 @@ class Draft:
     steps: dict[str, StepDraft] = field(default_factory=dict)
     outputs: tuple[Entry, ...] = ()
     timeout_seconds: float | None = None
+    concurrency: ConcurrencyDraft | None = None
 
 
 def read_definition(root: Node, read: Reader) -> Draft:
@@ -119,6 +131,26 @@ def read_definition(root: Node, read: Reader) -> Draft:
         outputs=()
         if outputs is None
         else tuple(entry for entry in outputs if read.check_name(entry.key, entry.position, "an output")),
+        concurrency=read.optional(node, "concurrency", lambda inner, what: _concurrency(inner, what, read)),
+    )
+
+
+def _concurrency(node: Node, what: str, read: Reader) -> ConcurrencyDraft | None:
+    mapping = read.mapping(node, what)
+    if mapping is None:
+        return None
+    read.check_keys(mapping, CONCURRENCY_KEYS, frozenset(), what)
+    group = mapping.entry("group")
+    scalar = None if group is None else group.node
+    if scalar is not None and not (isinstance(scalar, Scalar) and isinstance(scalar.value, str) and scalar.value):
+        read.wrong_type(scalar, "'group'", "a text", 'write a name, as in "review-${{ params.query }}"')
+        scalar = None
+    behavior = read.optional(mapping, "behavior", lambda inner, name: read.choice(inner, name, tuple(Behavior)))
+    limit = read.optional(mapping, "limit", lambda inner, name: read.integer(inner, name, 1, MAX_RUNS_AT_ONCE))
+    return ConcurrencyDraft(
+        group=scalar if isinstance(scalar, Scalar) else None,
+        limit=limit or 1,
+        behavior=Behavior(behavior) if behavior else Behavior.QUEUE,
     )
 
 

@@ -10,10 +10,12 @@ from workflows.model.language import (
     MAX_BATCH,
     MAX_FACTOR,
     MAX_PARALLEL,
+    MAX_RUNS_AT_ONCE,
     MAX_STEPS,
 )
 from workflows.model.names import IDENTIFIER, STEP_NAME
 from workflows.model.params import TYPES
+from workflows.model.policies import Behavior
 from workflows.model.spec import Json, TriggerRule
 
 _DURATION = {
@@ -45,6 +47,7 @@ def definition_schema() -> dict[str, Json]:
                     "$ref": "#/$defs/duration",
                     "description": "A run whose steps take longer is stopped, and fails.",
                 },
+                "concurrency": _concurrency(),
                 "on_failure": {
                     **_by_name("Steps that run when the run has failed.", {"$ref": "#/$defs/step"}),
                     "minProperties": 1,
@@ -127,6 +130,25 @@ def _for_each() -> dict[str, Json]:
         },
         required=("items",),
     )  # fmt: skip
+
+
+def _concurrency() -> dict[str, Json]:
+    return _mapping(
+        "How many runs may be at work at the same time.",
+        {
+            "group": {
+                "type": "string",
+                "minLength": 1,
+                "description": "Runs of the same group count together; may read params. The workflow's id if left out.",
+            },
+            "limit": {"type": "integer", "minimum": 1, "maximum": MAX_RUNS_AT_ONCE, "default": 1},
+            "behavior": {
+                "enum": [behavior.value for behavior in Behavior],
+                "default": Behavior.QUEUE.value,
+                "description": "What a run does whose group is full: wait, end at once, or stop the others.",
+            },
+        },
+    )
 
 
 def _retry() -> dict[str, Json]:

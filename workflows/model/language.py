@@ -9,20 +9,22 @@ MAX_STEPS = 5_000
 MAX_ATTEMPTS = 100
 MAX_BATCH = 100_000
 MAX_PARALLEL = 100_000
+MAX_RUNS_AT_ONCE = 10_000
 MAX_SECONDS = 30 * 86_400.0
 """The longest delay or timeout: 30 days."""
 MAX_FACTOR = 100.0
 
 WORKFLOW_KEYS = frozenset(
-    {"id", "description", "params", "defaults", "timeout", "steps", "on_failure", "finally", "outputs"}
+    {"id", "description", "params", "defaults", "timeout", "concurrency", "steps", "on_failure", "finally", "outputs"}
 )
 WORKFLOW_KEYS_LATER = frozenset({
-    "triggers", "concurrency", "rate_limits", "pools", "cache", "priority", "secrets",
+    "triggers", "rate_limits", "pools", "cache", "priority", "secrets",
 })  # fmt: skip
 DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry"})
 DEFAULTS_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool"})
 STEP_KEYS = frozenset({"needs", "uses", "with", "for_each", "retry", "timeout", "queue", "run_if", "when"})
 STEP_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool", "secrets"})
+CONCURRENCY_KEYS = frozenset({"group", "limit", "behavior"})
 FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})
 RETRY_KEYS = frozenset({"max_attempts", "delay", "factor", "max_delay", "jitter", "only_for", "never_for"})
 

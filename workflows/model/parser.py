@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from workflows.model.checks import StepSchemas, check
 from workflows.model.diagnostics import Report
-from workflows.model.drafts import Draft, ForEachDraft, StepDraft, read_definition
+from workflows.model.drafts import ConcurrencyDraft, Draft, ForEachDraft, StepDraft, read_definition
 from workflows.model.errors import DefinitionError, Diagnostic
 from workflows.model.nodes import to_json
+from workflows.model.policies import Concurrency
 from workflows.model.reader import Reader
 from workflows.model.spec import ForEach, StepSpec, Workflow
 from workflows.model.yaml_nodes import load
@@ -50,7 +51,13 @@ def _workflow(draft: Draft, needs: dict[str, tuple[str, ...]]) -> Workflow:
         steps=tuple(_step(step, needs[step.id]) for step in draft.steps.values()),
         outputs={entry.key: to_json(entry.node) for entry in draft.outputs},
         timeout_seconds=draft.timeout_seconds,
+        concurrency=None if draft.concurrency is None else _concurrency(draft.id, draft.concurrency),
     )
+
+
+def _concurrency(workflow_id: str, draft: ConcurrencyDraft) -> Concurrency:
+    group = workflow_id if draft.group is None else str(draft.group.value)
+    return Concurrency(group, draft.limit, draft.behavior)
 
 
 def _step(draft: StepDraft, needs: tuple[str, ...]) -> StepSpec:

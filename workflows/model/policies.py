@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 Jitter = Literal["full", "none"]
@@ -72,6 +73,27 @@ class RetryPolicy:
         if names.intersection(PERMANENT_ERRORS) or names.intersection(self.never_for):
             return False
         return not self.only_for or bool(names.intersection(self.only_for))
+
+
+class Behavior(StrEnum):
+    """What becomes of a run whose concurrency group is full."""
+
+    QUEUE = "queue"
+    SKIP = "skip"
+    CANCEL_RUNNING = "cancel_running"
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How many runs of a group may be at work at the same time.
+
+    Attributes:
+        group: A text that may read params; runs of all workflows with the same text are one group.
+    """
+
+    group: str
+    limit: int = 1
+    behavior: Behavior = Behavior.QUEUE
 
 
 @dataclass(frozen=True, slots=True)

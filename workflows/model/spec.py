@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from workflows.model.policies import RetryPolicy, Tolerance
+from workflows.model.policies import Concurrency, RetryPolicy, Tolerance
 
 Json = Any
 """A JSON value: None, bool, int, float, str, list of Json, dict of str to Json."""
@@ -131,6 +131,7 @@ class Workflow:
     params: tuple[ParamSpec, ...] = ()
     outputs: Mapping[str, Json] = field(default_factory=dict)
     timeout_seconds: float | None = None
+    concurrency: Concurrency | None = None
 
     def step(self, step_id: str) -> StepSpec:
         """The step of that id; KeyError when there is none."""

@@ -90,6 +90,7 @@ RUN_TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.CLAIM): State.PROGRESS,
     (State.PENDING, Event.CANCEL): State.REVOKED,
     (State.PENDING, Event.FAIL): State.FAILURE,
+    (State.PENDING, Event.SKIP): State.SKIPPED,
     (State.PROGRESS, Event.SUCCEED): State.SUCCESS,
     (State.PROGRESS, Event.FAIL): State.FAILURE,
     (State.PROGRESS, Event.CANCEL): State.REVOKED,
@@ -104,6 +105,7 @@ RUN_TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 """`(from, event) -> to` for a run. CLAIM is the materialisation of its steps by `execute_research_job`.
 
+SKIP is what `behavior: skip` does to a run whose concurrency group is full.
 Pausing changes the states of no step: it is one more thing that each unstarted one waits for. What runs goes on, so a
 paused run may end.
 """

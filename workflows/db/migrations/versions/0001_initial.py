@@ -147,6 +147,8 @@ def upgrade() -> None:
         sa.Column("steps_open", sa.Integer(), nullable=False),
         sa.Column("steps_failed", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("turn_at", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("concurrency_group", sa.Text(), nullable=True),
+        sa.Column("concurrency_limit", sa.Integer(), nullable=True),
         sa.Column("verdict", sa.Text(), nullable=True),
         sa.Column("deadline_at", sa.Double(), nullable=True),
         sa.Column("event_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
@@ -200,6 +202,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("status = 'SUCCESS' AND rerun_of IS NULL"),
         postgresql_where=sa.text("status = 'SUCCESS' AND rerun_of IS NULL"),
+    )
+    op.create_index(
+        "ix_job_runs_concurrency_group",
+        "job_runs",
+        ["concurrency_group", "id"],
+        unique=False,
+        sqlite_where=sa.text("concurrency_group IS NOT NULL AND status IN ('PENDING', 'PROGRESS', 'PAUSED')"),
+        postgresql_where=sa.text("concurrency_group IS NOT NULL AND status IN ('PENDING', 'PROGRESS', 'PAUSED')"),
     )
     op.create_index(
         "ix_job_runs_undispatched",
