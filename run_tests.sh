@@ -49,6 +49,8 @@ run_pytest() {
   python -m pytest --numprocesses "$(workers)" --dist worksteal "$@" || failed+=(pytest)
 }
 
+case "${1-all}" in all | integration) ensure_test_programs ;; esac
+
 case "${1-all}" in
   all)
     lint

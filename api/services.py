@@ -19,7 +19,7 @@ from workflows.engine.launch import Submitted
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, NotFoundError
 from workflows.model.states import State
-from workflows.settings import Config
+from workflows.settings import NO_RESULTS, Config
 from workflows.steps.registry import load_steps, schemas
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Services:
         runtime.app.conf.update({f"redis_{name}": seconds for name, seconds in REDIS_TIMEOUTS.items()})
         if config.broker_url.startswith("redis"):
             runtime.app.conf.broker_transport_options = {**runtime.app.conf.broker_transport_options, **REDIS_TIMEOUTS}
-        return cls(config, runtime, Catalogue(config.definition_folders, schemas(steps)))
+        return cls(config, runtime, Catalogue(config.definition_folders, schemas(steps), chords=config.has_chords))
 
     def prepare(self) -> bool:
         """Make or check the tables; False while the database is away."""
@@ -115,6 +115,8 @@ class Services:
 
         To Celery PENDING means that it knows nothing of a task: what a run's message gives is not kept there.
         """
+        if self.config.result_backend == NO_RESULTS:
+            return run.status
         if time.monotonic() < self._broker_rests_until:
             return None
         try:

@@ -278,7 +278,7 @@ def params_schema(specs: tuple[ParamSpec, ...]) -> dict[str, Any]:
 def _entry_of(body: bytes, served: Served) -> Entry:
     if not body.strip():
         raise RequestError("the body is empty", "send a definition, YAML")
-    return read_entry(body, Path("body.yaml"), "", schemas(served.runtime.steps))
+    return read_entry(body, Path("body.yaml"), "", schemas(served.runtime.steps), chords=served.config.has_chords)
 
 
 def _summary(entry: Entry) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def _load(config: Config, order: Order) -> tuple[Runtime, Plan]:
     from workflows.compile import compile_workflow
 
     workflow, steps = _parse_with_steps(config, order)
-    plan = compile_workflow(workflow)
+    plan = compile_workflow(workflow, chords=config.has_chords)
     runtime = runtime_of(config, steps)
     prepare(runtime.database)
     return runtime, plan
@@ -256,7 +256,7 @@ def edited(config: Config, name: str | None, steps: StepRegistry) -> Definition 
     source = definitions.find(name)
     workflow = definitions.parse(source, schemas(steps))
     definitions.check_queues(workflow, config)
-    return Definition(compile_workflow(workflow), source.text)
+    return Definition(compile_workflow(workflow, chords=config.has_chords), source.text)
 
 
 def check_retryable(run: RunView) -> str:

@@ -121,6 +121,34 @@ set_up() {
   ) 9>"$ROOT/.tools/.lock" || exit 2
 }
 
+# Servers and tools of the tests that no wheel brings: PROGRAM=PACKAGE of Debian.
+TEST_PROGRAMS="rabbitmq-server=rabbitmq-server ip=iproute2"
+
+# Installs what is missing of them, as root on a Debian; elsewhere it says what is missing, and the tests that need it fail.
+ensure_test_programs() {
+  local entry packages=()
+  for entry in $TEST_PROGRAMS; do
+    PATH="$PATH:/usr/sbin:/sbin" command -v "${entry%=*}" >/dev/null || packages+=("${entry#*=}")
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    say "missing, and needed by some tests: ${packages[*]} (Debian, Ubuntu: sudo apt-get install --no-install-recommends ${packages[*]})"
+    return 0
+  fi
+  say "Installing ${packages[*]} for the tests"
+  install_quietly "${packages[@]}" || say "${packages[*]} could not be installed; the tests that need them will fail"
+}
+
+# Debian starts a server that it installs. The tests start their own; the system's is left alone.
+install_quietly() (
+  policy=/usr/sbin/policy-rc.d
+  if ! [ -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+  fi
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"; } >&2
+)
+
 # Regenerates the locks. No host of a package index is recorded; `lock --upgrade` takes the newest versions.
 lock_environment() {
   local compile

@@ -18,6 +18,7 @@ import pytest
 import redis
 from psycopg import sql
 
+from tests.support.rabbitmq import empty_queues, rabbitmq_server
 from tests.support.servers import postgres_server, shared_folder, valkey_server
 
 hypothesis.settings.register_profile("celeriac", deadline=None, print_blob=True)
@@ -75,6 +76,20 @@ def broker_client(broker_url: str) -> Iterator[redis.Redis]:
     """A client of the server behind `broker_url`."""
     with redis.Redis.from_url(broker_url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def _rabbitmq(run_id: str, worker_id: str) -> Iterator[str]:
+    # It takes seconds to come up, so the processes of a run share one; each has a virtual host of its own.
+    with rabbitmq_server(shared_folder(run_id, "rabbitmq")) as url:
+        yield f"{url}/{worker_id}"
+
+
+@pytest.fixture
+def amqp_url(_rabbitmq: str) -> str:
+    """URL of an empty virtual host of a RabbitMQ that nobody else uses during the test."""
+    empty_queues(_rabbitmq)
+    return _rabbitmq
 
 
 @pytest.fixture(scope="session")

@@ -72,11 +72,13 @@ class Catalogue:
 
     Args:
         steps: What the definitions are checked against; see `workflows.steps.registry.schemas`.
+        chords: See `workflows.compile.compile_workflow`.
     """
 
-    def __init__(self, folders: Iterable[Path], steps: StepSchemas) -> None:
+    def __init__(self, folders: Iterable[Path], steps: StepSchemas, *, chords: bool = True) -> None:
         self._folders = tuple(dict.fromkeys(folder.resolve() for folder in (*folders, SHIPPED)))
         self._steps = steps
+        self._chords = chords
         self._lock = threading.Lock()
         self._folder_stamps: tuple[Stamp | None, ...] = ()
         self._files: dict[Path, tuple[Stamp, Entry]] = {}
@@ -145,10 +147,10 @@ class Catalogue:
         digest = hashlib.sha256(data).hexdigest()
         if known is not None and known[1].digest == digest:
             return known[1]
-        return read_entry(data, path, digest, self._steps)
+        return read_entry(data, path, digest, self._steps, chords=self._chords)
 
 
-def read_entry(data: bytes, path: Path, digest: str, steps: StepSchemas) -> Entry:
+def read_entry(data: bytes, path: Path, digest: str, steps: StepSchemas, *, chords: bool = True) -> Entry:
     """Check and compile the text of a file; what is wrong with it stands in the entry."""
     utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = data.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
@@ -159,7 +161,7 @@ def read_entry(data: bytes, path: Path, digest: str, steps: StepSchemas) -> Entr
     except DefinitionError as error:
         return Entry(name, path, text, digest, error.diagnostics, error=error)
     try:
-        plan = compile_workflow(workflow)
+        plan = compile_workflow(workflow, chords=chords)
     except CeleriacError as error:
         return Entry(workflow.id, path, text, digest, tuple(diagnostics), workflow, error=error)
     return Entry(workflow.id, path, text, digest, tuple(diagnostics), workflow, plan)

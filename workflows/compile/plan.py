@@ -104,6 +104,7 @@ class Plan:
         handlers: How many of the last steps stand under `on_failure`, and under `finally`.
         timeout_seconds: For the block `steps`; None means no limit.
         series_parallel: For the report only.
+        chords: Whether chords were allowed; without them every join is a gate.
     """
 
     workflow: str
@@ -117,6 +118,7 @@ class Plan:
     handlers: tuple[int, int] = (0, 0)
     timeout_seconds: float | None = None
     concurrency: Concurrency | None = None
+    chords: bool = True
     format: int = PLAN_FORMAT
 
     @property
@@ -168,6 +170,7 @@ class Plan:
             handlers=(value["handlers"][0], value["handlers"][1]),
             timeout_seconds=value["timeout_seconds"],
             concurrency=_concurrency_from_json(value["concurrency"]),
+            chords=value["chords"],
             format=value["format"],
         )
 

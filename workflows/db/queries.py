@@ -73,7 +73,7 @@ _VERSIONS = Statement("""
     WHERE workflow_id = :workflow AND id < :before ORDER BY id DESC LIMIT :limit""")
 _VERSION = Statement("""
     SELECT id, fingerprint, step_count, created_at, source FROM workflow_versions
-    WHERE workflow_id = :workflow AND fingerprint = :fingerprint""")
+    WHERE workflow_id = :workflow AND fingerprint = :fingerprint ORDER BY id DESC LIMIT 1""")
 
 _OLDEST_READY = Statement(f"""
     SELECT j.task_id, s.step_id, s.queue,

@@ -13,16 +13,18 @@ from workflows.model.spec import Block
 STEP_PROGRESS = 1_000_000
 """What one finished step adds to `job_runs.progress_done`; a map adds it call by call."""
 
-_FIND_VERSION = "SELECT id FROM workflow_versions WHERE workflow_id = :workflow AND fingerprint = :fingerprint"
+_FIND_VERSION = """
+    SELECT id FROM workflow_versions
+    WHERE workflow_id = :workflow AND fingerprint = :fingerprint AND chords = :chords"""
 _FIND_VERSION_BY_DIALECT = {
     "sqlite": Statement(_FIND_VERSION),
     # Held until the run refers to it: the clean-up removes versions that no run has.
     "postgresql": Statement(f"{_FIND_VERSION} FOR KEY SHARE"),
 }
 _ADD_VERSION = Statement("""
-    INSERT INTO workflow_versions (workflow_id, fingerprint, source, plan, step_count, created_at)
-    VALUES (:workflow, :fingerprint, :source, :plan, :steps, {now})
-    ON CONFLICT (workflow_id, fingerprint) DO NOTHING RETURNING id""")
+    INSERT INTO workflow_versions (workflow_id, fingerprint, chords, source, plan, step_count, created_at)
+    VALUES (:workflow, :fingerprint, :chords, :source, :plan, :steps, {now})
+    ON CONFLICT (workflow_id, fingerprint, chords) DO NOTHING RETURNING id""")
 _ADD_PLAN_STEP = Statement("""
     INSERT INTO plan_steps (version_id, ordinal, step_id, pending, arrives_by, queue)
     VALUES (:version, :ordinal, :step, :pending, :arrives_by, :queue)""")
@@ -159,8 +161,8 @@ class RunContext:
 
 
 def register_version(tx: Transaction, plan: Plan, source: str) -> int:
-    """The key of this version; added with its plan when it is new. Equal definitions are one version."""
-    key = {"workflow": plan.workflow, "fingerprint": plan.fingerprint}
+    """The key of this version; added with its plan when it is new. Definitions that are planned alike are one."""
+    key = {"workflow": plan.workflow, "fingerprint": plan.fingerprint, "chords": plan.chords}
     find = _FIND_VERSION_BY_DIALECT[tx.dialect]
     known = tx.row(find, key)
     if known is not None:

@@ -44,11 +44,12 @@ workflow_versions = Table(
     Column("id", Key, primary_key=True),
     Column("workflow_id", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
+    Column("chords", Boolean, nullable=False),
     Column("source", Text, nullable=False),
     Column("plan", Text, nullable=False),
     Column("step_count", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
-    UniqueConstraint("workflow_id", "fingerprint"),
+    UniqueConstraint("workflow_id", "fingerprint", "chords"),
     # Workers remember plans and runs by their keys: a key is never used again, also after its row was deleted.
     sqlite_autoincrement=True,
 )

@@ -10,13 +10,16 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from workflows.engine.canvas import EXECUTE_TASK, RUN_QUEUE
+from workflows.engine.canvas import COUNTS_CHORDS, EXECUTE_TASK, RUN_QUEUE
 from workflows.settings import Config
 
 QUEUES = (RUN_QUEUE, "processing")
 """Queues of the first system: heavy steps, and the many small ones. Steps may name others."""
 
 SOCKET_TIMEOUT_SECONDS = 5.0
+
+HEARTBEAT_SECONDS = 10.0
+"""A worker that has not heard of its RabbitMQ for two of these connects anew."""
 
 RECONNECT_SECONDS = 1.0
 """A broker that was away is found again so soon after its return. kombu would wait up to half a minute between tries,
@@ -50,26 +53,10 @@ def make_app(config: Config, *, name: str = "celeriac", extra_queues: tuple[str,
 def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[str, Any]:
     """Celery's settings, derived from ours."""
     names = dict.fromkeys((*QUEUES, *config.queues, *extra_queues))
-    transport = {
-        "visibility_timeout": config.visibility_timeout_seconds,
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-        # A broker that hangs is as good as away: nobody may wait for it without end.
-        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
-        "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
-    }
-    redis_only = (
-        {
-            "broker_transport_options": transport,
-            "redis_socket_timeout": SOCKET_TIMEOUT_SECONDS,
-            "redis_socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
-        }
-        if config.broker_url.startswith("redis")
-        else {}
-    )
     return {
         "broker_url": config.broker_url,
         "result_backend": config.result_backend,
+        COUNTS_CHORDS: config.has_chords,
         "task_serializer": config.text("CELERY_TASK_SERIALIZER", "json"),
         "result_serializer": config.text("CELERY_RESULT_SERIALIZER", "json"),
         "accept_content": [c.strip() for c in config.text("CELERY_ACCEPT_CONTENT", "json").split(",")],
@@ -99,5 +86,36 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_send_task_events": False,
-        **redis_only,
+        **_transport_settings(config),
     }
+
+
+def _transport_settings(config: Config) -> dict[str, Any]:
+    """What depends on the kind of broker. One that hangs is as good as away: nobody may wait for it without end."""
+    if config.broker_url.startswith("redis"):
+        options = {
+            "visibility_timeout": config.visibility_timeout_seconds,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+        }
+        return {
+            "broker_transport_options": options,
+            "redis_socket_timeout": SOCKET_TIMEOUT_SECONDS,
+            "redis_socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+        }
+    if config.is_amqp:
+        # No publisher confirms: they cost 4 ms a message, and what the broker did not live to take is sent again.
+        options = {"read_timeout": SOCKET_TIMEOUT_SECONDS, "write_timeout": SOCKET_TIMEOUT_SECONDS}
+        return {
+            "broker_transport_options": options,
+            "broker_heartbeat": HEARTBEAT_SECONDS,
+            # RabbitMQ cuts a worker off that does not acknowledge for long; it shall come back, and not end.
+            "broker_channel_error_retry": True,
+            # An exclusive queue belongs to a connection until RabbitMQ notices that it is dead: a worker that comes
+            # back before that would be refused, and end.
+            "control_queue_exclusive": False,
+            "control_queue_durable": True,
+        }
+    return {}

@@ -54,18 +54,27 @@ def examine_memory(memory: Memory) -> str:
 
 def impatience(config: Config, plans: Iterable[Plan]) -> str:
     """The steps that may run for longer than the broker waits for them, as a sentence; empty when there are none."""
-    patience = config.visibility_timeout_seconds
+    patience = config.consumer_timeout_seconds if config.is_amqp else config.visibility_timeout_seconds
     steps = [
         f"'{step.id}' of {plan.workflow} ({step.timeout_seconds:g} s)"
         for plan in plans
         for step in plan.steps
         if step.timeout_seconds is not None and step.timeout_seconds > patience
     ]
-    if not config.broker_url.startswith("redis") or not steps:
+    if not steps:
         return ""
-    more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
-    return (
-        f"the broker hands the message of a step out again after {patience} s, and these may take longer: "
-        f"{', '.join(steps[:3])}{more}; each copy is turned away, at the price of a slot for a moment: "
-        "set CELERIAC_VISIBILITY_TIMEOUT above the longest timeout, for workers and whoever starts runs alike"
-    )
+    listed = ", ".join(steps[:3]) + (f" and {len(steps) - 3} more" if len(steps) > 3 else "")
+    template = _AMQP_PATIENCE if config.is_amqp else _REDIS_PATIENCE
+    return template.format(patience=patience, steps=listed)
+
+
+_REDIS_PATIENCE = (
+    "the broker hands the message of a step out again after {patience} s, and these may take longer: {steps}; "
+    "each copy is turned away, at the price of a slot for a moment: set CELERIAC_VISIBILITY_TIMEOUT above the longest "
+    "timeout, for workers and whoever starts runs alike"
+)
+_AMQP_PATIENCE = (
+    "RabbitMQ cuts off a worker whose step has not ended after {patience} s, and these may take longer: {steps}; "
+    "the step goes on and the worker comes back, but every message it had taken goes round again: set consumer_timeout "
+    "in rabbitmq.conf above the longest timeout, and tell Celeriac by CELERIAC_CONSUMER_TIMEOUT, in seconds"
+)

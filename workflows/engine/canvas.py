@@ -22,6 +22,9 @@ STEP_TASK = "celeriac.step"
 RUN_QUEUE = "research"
 """Queue of the messages that start runs."""
 
+COUNTS_CHORDS = "celeriac_counts_chords"
+"""Celery setting of our own: whether the result backend can count the members of a chord."""
+
 EXECUTE_TASK = "execute_research_job"
 """Name of the task that starts a run: `execute_research_job(run_pk)`."""
 
@@ -89,11 +92,13 @@ def send(app: Celery, canvas: Signature, producer: Producer) -> None:
     for a chord, and a process that lives long never gets rid of these subscriptions. A chain's takes another
     connection than the one it is given.
     """
-    if isinstance(canvas, chord):
+    if isinstance(canvas, chord) and app.conf.get(COUNTS_CHORDS, True):
         body = canvas.body.clone()
         body.freeze()
         _send_members(app, canvas.tasks, producer, body)
-    elif isinstance(canvas, group):
+    elif isinstance(canvas, chord | group):
+        # A chord's body is left to the reconciler where nothing counts the header: the run was planned on a result
+        # backend that this installation has no more.
         _send_members(app, canvas.tasks, producer)
     else:
         single = canvas.clone()
@@ -124,11 +129,12 @@ def _send_frozen(canvas: Signature, producer: Producer) -> None:
 
 @contextmanager
 def _broker_errors() -> Iterator[None]:
+    from amqp.exceptions import AMQPError
     from redis.exceptions import RedisError  # a third of a second that a dry-run can do without
 
     try:
         yield
-    except (OperationalError, RedisError, OSError) as error:
+    except (OperationalError, AMQPError, RedisError, OSError) as error:
         raise BrokerUnavailableError(
             f"the message broker does not answer: {error}",
             "start it, or correct CELERY_BROKER_URL; nothing is lost, what is recorded is sent again",

@@ -11,6 +11,7 @@ from tests.unit.compile.graphs import workflow
 from workflows.compile import compile_workflow
 from workflows.compile.budget import BudgetError, MessageSize, check_budget, weigh
 from workflows.compile.explain import explain_text
+from workflows.compile.plan import Plan
 from workflows.engine.app import make_app
 from workflows.engine.dry_run import dry_run
 from workflows.model.spec import Json, Workflow
@@ -56,6 +57,19 @@ def test_the_dry_run_counts_the_messages_of_every_kind() -> None:
     assert messages["total_bytes"] == sum(kind["total_bytes"] for kind in messages["kinds"])
     assert messages["largest_bytes"] == max(kind["largest_bytes"] for kind in messages["kinds"])
     assert (messages["mean_bytes"] - 1) * 6 < messages["total_bytes"] <= messages["mean_bytes"] * 6
+
+
+def test_without_chords_the_join_is_a_gate_and_a_note() -> None:
+    plan = compile_workflow(DIAMOND, chords=False)
+    told = dry_run(APP, CONFIG, plan)
+    assert told["canvas"] == "s0\ngroup([chain(s1, s2), s3])\ns4"
+    assert sorted(told["gates"]) == [["s0", "s1"], ["s0", "s3"], ["s2", "s4"], ["s3", "s4"]]
+    assert told["steps"]["s4"]["arrives_by"] == "sql"
+    assert "no chords" in told["notes"][0]
+    assert "s4 waits in SQL" in told["notes"][0]
+    assert plan.fingerprint == compile_workflow(DIAMOND).fingerprint
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert dry_run_of(DIAMOND)["notes"] == []
 
 
 def test_known_durations_decide_the_critical_path() -> None:

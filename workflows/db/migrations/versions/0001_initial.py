@@ -120,12 +120,15 @@ def upgrade() -> None:
         sa.Column("id", KEY, nullable=False),
         sa.Column("workflow_id", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("chords", sa.Boolean(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("plan", sa.Text(), nullable=False),
         sa.Column("step_count", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_workflow_versions"),
-        sa.UniqueConstraint("workflow_id", "fingerprint", name="uq_workflow_versions_workflow_id_fingerprint"),
+        sa.UniqueConstraint(
+            "workflow_id", "fingerprint", "chords", name="uq_workflow_versions_workflow_id_fingerprint_chords"
+        ),
         sqlite_autoincrement=True,
     )
     op.create_table(
