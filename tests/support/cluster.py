@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +93,13 @@ class Cluster:
         upgrade(self.runtime.database)
         self.workers: list[Worker] = []
 
-    def start_worker(self, slots: int = 2, **settings: str) -> Worker:
-        """A worker that is up: it has said so in the database."""
+    def start_worker(self, slots: int = 2, prefix: Sequence[str] = (), **settings: str) -> Worker:
+        """A worker that is up: it has said so in the database. `prefix` is what stands before its command line."""
         log = self.folder / f"worker-{len(self.workers)}.log"
         known = {w.node for w in self.live_workers()}
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--loglevel", "info"),
+                *(*prefix, sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--loglevel", "info"),
                 *(
                     "--concurrency",
                     str(slots),
@@ -129,7 +129,7 @@ class Cluster:
 
     def submit(self, definition: str, **params: Any) -> Submitted:
         """Accept a run of this YAML text."""
-        plan = compile_workflow(parse_workflow(definition))
+        plan = compile_workflow(parse_workflow(definition), chords=self.runtime.config.has_chords)
         return launch.submit(self.runtime, plan, definition, params)
 
     def run(self, definition: str, timeout: float = 30.0, **params: Any) -> RunReport:
