@@ -62,6 +62,9 @@ _SQLITE_PRAGMAS = (
     "temp_store=MEMORY",
 )
 _LOCK_TIMEOUT_MILLISECONDS = 4_000
+_IDLE_TIMEOUT_MILLISECONDS = 10_000
+"""The engine's own transactions are short. A process that pauses within one is frozen, and its locks stop others."""
+
 _POSTGRES_OPTIONS: dict[str, Any] = {
     "connect_timeout": 10,
     # A host that vanished without a word is noticed within half a minute.
@@ -349,7 +352,11 @@ class Database:
         url = self._parsed.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = psycopg.connect(url, autocommit=True, prepare_threshold=0, **_POSTGRES_OPTIONS)
         # Whoever holds a row's lock that long is frozen; whoever waits for it tries again as a whole.
-        connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MILLISECONDS}")
+        connection.execute(
+            f"SET lock_timeout = {_LOCK_TIMEOUT_MILLISECONDS};"
+            f" SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MILLISECONDS}",
+            prepare=False,  # or two statements in one message are refused
+        )
         return connection
 
     def _roll_back(self, connection: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -13,8 +14,9 @@ from sqlalchemy import text
 
 from tests.support.hands import Given, Hands, outage
 from tests.support.waiting import wait_until
+from workflows.db import database as database_module
 from workflows.db import upkeep
-from workflows.db.database import Database, Transaction
+from workflows.db.database import Database, Transaction, is_passing
 from workflows.db.units import Unit
 from workflows.engine.outcomes import Outcome
 from workflows.model.errors import DatabaseUnavailableError
@@ -195,3 +197,23 @@ def test_a_run_whose_acceptance_was_answered_to_nobody_is_accepted_once(
     assert lost
     assert hands.rows("SELECT id, task_id FROM job_runs") == [(accepted.run_pk, accepted.run_id)]
     assert accepted.is_new
+
+
+def test_a_process_that_is_frozen_within_a_transaction_gives_up_its_locks(
+    hands_on_postgres: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "_IDLE_TIMEOUT_MILLISECONDS", 200)
+    frozen = Database(hands_on_postgres.database.url)
+    lead = partial(upkeep.lead, name="a row", lease_seconds=60.0)
+
+    def freeze() -> None:
+        with frozen.transaction() as tx:
+            assert lead(tx, holder="frozen")
+            # It holds the row, and does nothing more for as long as this takes.
+            assert hands_on_postgres.database.retrying(lambda other: lead(other, holder="quick"), patience_seconds=15.0)
+
+    with pytest.raises(psycopg.Error) as cut_off:
+        freeze()
+    assert is_passing(cut_off.value)
+    assert hands_on_postgres.rows("SELECT holder FROM leader_leases WHERE name = 'a row'") == [("quick",)]
+    frozen.close()
