@@ -21,6 +21,7 @@ from rich.table import Table
 from benchmarks.havoc.borders import BORDERS
 from benchmarks.havoc.matrix import Case, Result, cases, matrix
 from benchmarks.havoc.recovery import quantile
+from benchmarks.havoc.sabotage import BUGS
 from benchmarks.havoc.systems import Database, open_folder
 
 console = Console()
@@ -32,10 +33,16 @@ if not console.is_terminal:
 @click.option("--database", "databases", multiple=True, type=click.Choice(get_args(Database)), help="Both by default.")
 @click.option("--border", "only", multiple=True, type=click.Choice(list(BORDERS)), help="Only these; may be repeated.")
 @click.option("--every", default=1, show_default=True, help="Only each n-th case.")
+@click.option("--break", "bug", type=click.Choice(list(BUGS)), help="Plant a bug, which must be caught.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Move logs and ledger here.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the results here.")
 def main(
-    databases: Sequence[Database], only: Sequence[str], every: int, keep: Path | None, json_file: Path | None
+    databases: Sequence[Database],
+    only: Sequence[str],
+    every: int,
+    bug: str | None,
+    keep: Path | None,
+    json_file: Path | None,
 ) -> None:
     """Strike a process at every border, and see whether its run ends right."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # leaves no process behind
@@ -43,7 +50,8 @@ def main(
     results: list[Result] = []
     for database in databases or get_args(Database):
         wanted = [case for case in cases([database]) if not only or case.strike.border in only][::every]
-        with open_folder(None if keep is None else keep / database) as folder, matrix(database, folder) as system:
+        kept = None if keep is None else keep / database
+        with open_folder(kept) as folder, matrix(database, folder, bug or "") as system:
             for case in wanted:
                 results.append(system.try_case(case))
                 _tell(results[-1], len(results))

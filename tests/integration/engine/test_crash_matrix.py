@@ -43,6 +43,13 @@ def test_whoever_is_struck_at_a_border_the_run_ends_right(database: Database, fo
     assert [f"{result.case}: {violation}" for result in results for violation in result.violations] == []
 
 
+@pytest.mark.timeout(180)
+def test_a_late_result_that_is_taken_is_noticed(folder: Path) -> None:
+    with matrix("sqlite", folder, bug="fence") as system:
+        result = system.try_case(Case("sqlite", Strike("body: before", "STOP")))
+    assert "a transaction's effect is made once" in {violation.law for violation in result.violations}
+
+
 def test_the_matrix_strikes_at_every_border_that_the_engine_has() -> None:
     placed = re.findall(r'(?:before|after)="([^"]+)"|reach\("([^"]+)"\)', inspect.getsource(borders._watch))
     names = {name for found in placed for text in found for name in text.split("|") if name}

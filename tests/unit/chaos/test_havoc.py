@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks.havoc.recoveries import Recovery
 from benchmarks.havoc.trial import Trial, Verdict
 from benchmarks.havoc.violations import Violation
 from benchmarks.havoc.works import make_work
+from tests.support.servers import PROJECT
 
 KILLS = [Fault("child killed", 0.0)] * 300
 SERVERS = [*[Fault("broker flushed", 0.0)] * 20, *[Fault("database restarted", 0.0)] * 10]
@@ -91,3 +94,8 @@ def test_the_raw_canvas_of_a_work_makes_every_effect() -> None:
     text = json.dumps(canvas("r", work))
     assert text.count('"raw.work"') == len(units(work)) > len(work.nodes)
     assert text.count('"raw.end"') == 1
+
+
+def test_every_bug_can_still_be_planted() -> None:
+    code = "from benchmarks.havoc.sabotage import BUGS, plant\nfor bug in BUGS: plant(bug)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT)
