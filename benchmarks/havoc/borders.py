@@ -184,6 +184,7 @@ def _watch() -> None:
 
     from workflows.db import interventions, maps, runs, units, upkeep
     from workflows.engine import (
+        blocks,
         canvas,
         control,
         dispatch,
@@ -233,9 +234,8 @@ def _watch() -> None:
     _around(Broker, "remember", before="flush: committed", after="flush: over")
 
     _around(runs, "add_run", after="submit: written")
-    _around(launch, "execute_signature", before="submit: committed")
-    _around(launch, "submit", after="submit: published")
-    _around(interventions, "cancel", after="cancel: written")
+    _around(dispatch, "publish_runs", before="submit: committed", after="submit: published")
+    _around(blocks, "cancel", after="cancel: written")
     _around(control, "cancel", after="cancel: committed")
     _around(interventions, "resume", after="resume: written")
     _around(dispatch, "publish_singly", before="resume: committed", after="resume: published")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.havoc import borders
 from benchmarks.havoc.faults import Fault
 from benchmarks.havoc.goal import at_goal, holds, judge, judge_recovery
 from benchmarks.havoc.ledger import Reader
@@ -96,6 +98,8 @@ def test_the_raw_canvas_of_a_work_makes_every_effect() -> None:
     assert text.count('"raw.end"') == 1
 
 
-def test_every_bug_can_still_be_planted() -> None:
+def test_every_border_and_every_bug_can_still_be_put_into_a_process(tmp_path: Path) -> None:
     code = "from benchmarks.havoc.sabotage import BUGS, plant\nfor bug in BUGS: plant(bug)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT)
+    env = {**os.environ, borders.VARIABLE: str(tmp_path), borders.ROLE: "worker", "PYTHONPATH": str(PROJECT)}
+    for line in ("import benchmarks.havoc.steps", code):
+        subprocess.run([sys.executable, "-c", line], check=True, cwd=tmp_path, env=env)
