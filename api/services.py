@@ -113,7 +113,8 @@ class Services:
     def celery_state(self, run: RunView) -> str | None:
         """State of the run's task as Celery's result backend has it, else the run's own; None when it is away.
 
-        To Celery PENDING means that it knows nothing of a task: what a run's message gives is not kept there.
+        A worker tells the backend within a second (`workflows.engine.mirror`). To Celery PENDING means that it knows
+        nothing of a task: not yet, or not any more.
         """
         if self.config.result_backend == NO_RESULTS:
             return run.status

@@ -150,6 +150,11 @@ class Config:
         """How many times a step may take its worker process down before it is a failure (`worker lost`)."""
         return self.integer("CELERIAC_MAX_CRASHES", 5)
 
+    @property
+    def max_output_bytes(self) -> int:
+        """How large the output of a step or call may be, as JSON text; from 1 MB on it lies in a table of its own."""
+        return self.integer("CELERIAC_MAX_OUTPUT_BYTES", 16_000_000)
+
     # Upkeep
 
     @property

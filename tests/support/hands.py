@@ -164,6 +164,14 @@ class _QuickTime:
 
 
 @contextmanager
+def quick_time(hands: Hands) -> Iterator[None]:
+    """The patience with the database is over at once: sleeping takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hands.database, "clock", _QuickTime())
+        yield
+
+
+@contextmanager
 def outage(hands: Hands) -> Iterator[None]:
     """The database does not answer the engine, for longer than anybody's patience, which is over at once."""
 
@@ -172,7 +180,6 @@ def outage(hands: Hands) -> Iterator[None]:
             raise sqlite3.OperationalError("database is locked")
         raise psycopg.OperationalError("connection refused")
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, quick_time(hands):
         patch.setattr(hands.database, "_connection", refuse)
-        patch.setattr(hands.database, "clock", _QuickTime())
         yield

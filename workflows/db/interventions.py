@@ -54,7 +54,7 @@ _STANDINGS = Statement("""
     WHERE run_pk = :run AND part = 0 ORDER BY ordinal""")
 _LOCK_RUN = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', generation = generation + 1, cancel_requested = false, error = NULL,
-        finished_at = NULL, outputs = NULL, started_at = coalesce(started_at, {now}),
+        finished_at = NULL, outputs = NULL, is_mirrored = false, started_at = coalesce(started_at, {now}),
         deadline_at = {now} + CAST(:timeout AS double precision), turn_at = :turn_at, verdict = NULL,
         steps_open = :open, steps_failed = 0, progress_done = :progress,
         progress_percentage = :progress * 100 / (steps_total * CAST(1000000 AS bigint)), event_seq = event_seq + 1

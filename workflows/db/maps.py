@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from workflows.db import payloads
 from workflows.db.database import Statement, Transaction
 from workflows.db.units import Claim, Unit
 
@@ -93,7 +94,7 @@ _END_MAP = Statement("""
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0 AND status = 'PROGRESS' AND lease_until IS NULL
     RETURNING {now}""")
 _OUTPUTS = Statement("""
-    SELECT output FROM item_runs WHERE run_pk = :run AND ordinal = :ordinal AND status = 'SUCCESS'
+    SELECT item_index, output FROM item_runs WHERE run_pk = :run AND ordinal = :ordinal AND status = 'SUCCESS'
     ORDER BY item_index""")
 _FAILURES = Statement("""
     SELECT item_index, key, error, failures FROM item_runs
@@ -341,7 +342,7 @@ def end_items(tx: Transaction, unit: Unit, results: list[ItemResult]) -> None:
         {
             "index": result.index,
             "status": result.status,
-            "output": result.output,
+            "output": payloads.in_row(result.output),
             "error": result.error,
             "failures": result.failures,
             "started_at": result.started_at,
@@ -351,6 +352,8 @@ def end_items(tx: Transaction, unit: Unit, results: list[ItemResult]) -> None:
         for result in results
     ]
     _each(tx, unit, rows, _END_ITEM, _END_ITEMS_AT_ONCE)
+    for result in results:
+        payloads.keep(tx, unit.run_pk, unit.ordinal, result.output, result.index)
 
 
 def _each(tx: Transaction, unit: Unit, rows: list[dict[str, Any]], singly: Statement, at_once: Statement) -> None:
@@ -364,9 +367,8 @@ def _each(tx: Transaction, unit: Unit, rows: list[dict[str, Any]], singly: State
 
 def outputs(tx: Transaction, run_pk: int, ordinal: int) -> list[Any]:
     """Outputs of the calls that succeeded, in the order of the items."""
-    return [
-        None if row[0] is None else json.loads(row[0]) for row in tx.rows(_OUTPUTS, {"run": run_pk, "ordinal": ordinal})
-    ]
+    rows = tx.rows(_OUTPUTS, {"run": run_pk, "ordinal": ordinal})
+    return [payloads.value(tx, run_pk, ordinal, text, index) for index, text in rows]
 
 
 def failures(tx: Transaction, run_pk: int, ordinal: int, limit: int = 1000) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workflows.compile.plan import Plan
-from workflows.db import runs
+from workflows.db import payloads, runs
 from workflows.db.database import Row, Statement, Transaction
 from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
@@ -313,7 +313,7 @@ def report(tx: Transaction, run: RunView) -> RunReport:
 def step_output(tx: Transaction, run_pk: int, ordinal: int) -> Any:
     """The output of a step, None while it has none."""
     row = tx.row(_OUTPUT, {"run": run_pk, "ordinal": ordinal})
-    return None if row is None or row[0] is None else json.loads(row[0])
+    return None if row is None else payloads.value(tx, run_pk, ordinal, row[0])
 
 
 AttemptKey = tuple[int, int, int, int, int]

@@ -10,7 +10,7 @@ import logging
 from functools import partial
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import completion, runs, units
+from workflows.db import completion, payloads, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.db.units import Unit
@@ -69,7 +69,8 @@ def run_claimed(job: Job) -> Outcome:
         return _run_range(job, definition) if claim.item_from is not None else _expand(job)
     ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None)
     try:
-        output = call(definition, _inputs(job), ctx, runtime.machine, step.timeout_seconds)
+        limit = runtime.config.max_output_bytes
+        output = call(definition, _inputs(job), ctx, runtime.machine, step.timeout_seconds, limit)
         ctx.check_whole()
         return _end(job, State.SUCCESS, output=output, ctx=ctx)
     except FencedError as error:
@@ -168,6 +169,7 @@ def _end(
 
     # On PostgreSQL such a completion is a single statement (`workflows.db.completion`), a transaction of its own.
     is_single = status is State.SUCCESS and bool(job.step.successors) and not lines and _is_plain(job)
+    is_single = is_single and not payloads.is_large(output)
     completing = ctx.completing if ctx else None
     if completing is not None and ctx is not None:
         with naming_absence():
@@ -201,13 +203,14 @@ def complete(
     detail = {"attempt": claim.token, "started_at": claim.started_at, "via": claim.via}
     if status is State.SUCCESS and _is_plain(job):
         return _complete_at_once(tx, job, output or "null", detail, lines)
-    at = units.end(tx, claim, status, output=output, error=error)
+    at = units.end(tx, claim, status, output=payloads.in_row(output), error=error)
     if at is None:
         # Ended by this claim: the commit went through and its answer was lost. The reconciler publishes what is ready.
         return Settlement() if units.was_ended(tx, claim, status) else None
     settlement = Settlement(ended=1, failed=int(status is State.FAILURE), progress=STEP_PROGRESS)
     settlement.transitions.append(Transition(job.step.ordinal, 0, status.value, detail))
     units.record_attempt(tx, claim, status, at, error=error)
+    payloads.keep(tx, claim.unit.run_pk, job.step.ordinal, output)
     spread(tx, job.plan, claim.unit.run_pk, job.step.ordinal, status, redispatch, settlement)
     if lines:
         runs.add_logs(tx, lines)
@@ -230,13 +233,14 @@ def _complete_at_once(
         tx,
         job.claim,
         step_id=job.step.id,
-        output=output,
+        output=payloads.in_row(output) or "null",
         detail=detail,
         successors=job.step.successors,
         redispatch_seconds=job.runtime.config.redispatch_seconds,
     )
     if done is None:
         return Settlement() if units.was_ended(tx, job.claim, State.SUCCESS) else None
+    payloads.keep(tx, job.claim.unit.run_pk, job.step.ordinal, output)
     if lines:
         runs.add_logs(tx, lines)
     ready = [o for o, pending, by in done.successors if pending == 0 and by == ArrivesBy.SQL]

@@ -146,7 +146,8 @@ class _Range:
         result: ItemResult
         try:
             _refuse_poison(item, job.runtime.config.max_crashes)
-            output = call(self._definition, self._values(item), ctx, job.runtime.machine, job.step.timeout_seconds)
+            limit, timeout = job.runtime.config.max_output_bytes, job.step.timeout_seconds
+            output = call(self._definition, self._values(item), ctx, job.runtime.machine, timeout, limit)
             ctx.check_whole()
             seconds = clock.monotonic() - began
             result = ItemResult(

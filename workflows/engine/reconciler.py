@@ -51,6 +51,11 @@ class Reconciler(threading.Thread):
         self._marker: str | None = None
         self._set_aside: dict[int, float] = {}
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether this worker leads, as far as it knows."""
+        return self._lead_until > self._runtime.clock.monotonic()
+
     def leave(self) -> None:
         """The worker is being stopped: let another one lead."""
         self._ended.set()

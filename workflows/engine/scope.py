@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from workflows.compile.plan import Plan
-from workflows.db import maps, runs
+from workflows.db import maps, payloads, runs
 from workflows.db.database import Statement, Transaction
 from workflows.db.runs import RunContext
 from workflows.engine.job import Job
@@ -45,7 +44,7 @@ class StepValues(Mapping[str, Any]):
         row = self._tx.row(_STEP, {"run": self._run_pk, "ordinal": self._ordinal})
         status, output = (row[0], row[1]) if row else (None, None)
         self._cache["status"] = status
-        self._cache["output"] = None if output is None else json.loads(output)
+        self._cache["output"] = payloads.value(self._tx, self._run_pk, self._ordinal, output)
         return self._cache[name]
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import groups, maps, pauses, runs, units, upkeep
+from workflows.db import groups, maps, pauses, payloads, runs, units, upkeep
 from workflows.db.database import Transaction
 from workflows.db.groups import LetGo
 from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition, Turn
@@ -213,7 +213,11 @@ def evaluate_outputs(tx: Transaction, plan: Plan, context: RunContext) -> tuple[
         except ExpressionError as failure:
             values[name] = None
             error = error or f"output '{name}': {failure}"
-    return json.dumps(values), error
+    text = json.dumps(values)
+    if payloads.is_large(text):
+        too_large = f"the outputs of the run take {len(text)} bytes, the limit is {payloads.INLINE_BYTES}: return ids"
+        return "{}", error or too_large
+    return text, error
 
 
 def _decide(tx: Transaction, plan: Plan, run_pk: int, ordinal: int) -> tuple[Decision, SkipReason | None]:

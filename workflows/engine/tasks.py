@@ -18,6 +18,7 @@ from workflows.engine.broker import Broker
 from workflows.engine.canvas import EXECUTE_TASK, STEP_TASK
 from workflows.engine.execution import end_over_time, execute_unit
 from workflows.engine.leases import LeaseKeeper
+from workflows.engine.mirror import Mirror
 from workflows.engine.outcomes import Outcome
 from workflows.engine.reconciler import Reconciler
 from workflows.engine.runtime import Runtime
@@ -56,12 +57,13 @@ def install(app: Celery, runtime: Runtime) -> None:
     def execute_research_job(run_pk: int) -> None:
         """Start a run: its steps become rows, and the first fragments are published."""
         launch.start_run(runtime, run_pk)
+        raise Ignore  # to Celery the task goes on until the run ends: see `workflows.engine.mirror`
 
     _attend_workers(app, runtime)
 
 
 def _attend_workers(app: Celery, runtime: Runtime) -> None:
-    threads: list[LeaseKeeper | Reconciler] = []
+    threads: list[LeaseKeeper | Reconciler | Mirror] = []
 
     @worker_ready.connect(weak=False)
     def begin(sender: Any, **_: Any) -> None:
@@ -75,7 +77,13 @@ def _attend_workers(app: Celery, runtime: Runtime) -> None:
         queues = tuple(app.amqp.queues.consume_from)
         request.watch(runtime)
         keeper = LeaseKeeper(runtime, slots, queues, request.in_progress, end_over_time)
-        threads.extend([keeper, Reconciler(runtime, Broker(app))])
+        reconciler = Reconciler(runtime, Broker(app))
+
+        def sends_events() -> bool:
+            dispatcher = sender.event_dispatcher
+            return dispatcher.enabled and (not dispatcher.groups or "task" in dispatcher.groups)
+
+        threads.extend([keeper, reconciler, Mirror(runtime, lambda: reconciler.is_leading, sends_events)])
         for thread in threads:
             thread.start()
 

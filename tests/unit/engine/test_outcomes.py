@@ -31,9 +31,9 @@ def test_text_that_no_database_takes_is_made_safe() -> None:
     kept = json.loads(failure.to_json())
     assert "\x00" not in kept["message"]
     kept["message"].encode("utf-8")
-    output = to_json("x", {"text": "a\x00b\ud800c \\u0000"})
+    output = to_json("x", {"text": "a\x00b\ud800c \\u0000 \U0001f600"}, 100)
     assert output.isascii()
-    assert json.loads(output) == {"text": "a\x00b\ud800c \\u0000"}
+    assert json.loads(output) == {"text": "a\x00b\ufffdc \\u0000 \U0001f600"}
 
 
 def test_a_long_traceback_keeps_both_ends() -> None:
@@ -61,5 +61,5 @@ def test_a_long_traceback_keeps_both_ends() -> None:
 )
 def test_an_output_that_is_no_json_is_refused_with_its_place(value: object, place: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        to_json("my.step", value)
+        to_json("my.step", value, 100)
     assert str(caught.value) == f"the output of 'my.step' is no JSON value: {place}"
