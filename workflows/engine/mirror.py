@@ -121,8 +121,8 @@ def celery_state(face: Face) -> tuple[str, Any]:
             return states.SUCCESS, {**_meta(face), "outputs": json.loads(outputs) if outputs else None}
         case State.FAILURE:
             return states.FAILURE, RunFailedError(face.error or "the run failed")
-        case State.REVOKED:
-            return states.REVOKED, TaskRevokedError("the run was cancelled")
+        case State.REVOKED | State.SKIPPED:
+            return states.REVOKED, TaskRevokedError(face.error or "the run was cancelled")
         case _:
             assert not is_terminal(face.status)
             return State.PROGRESS.value, _meta(face)

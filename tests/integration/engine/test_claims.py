@@ -87,7 +87,9 @@ def test_a_wait_lies_in_sql_alone_whether_it_is_short_or_very_long(hands: Hands,
     hands.runtime.publish = lambda app, signatures: published.extend(signatures)
     hands.execute(unit)
     seconds = {"1ms": 0.001, "1s": 1.0, "30d": 30 * 86_400.0}[delay]
-    waits = "status, failures, round(CAST(not_before - finished AS numeric), 3), abs(next_dispatch_at - not_before) < 0.01"
+    waits = (
+        "status, failures, round(CAST(not_before - finished AS numeric), 3), abs(next_dispatch_at - not_before) < 0.01"
+    )
     sql = (
         f"SELECT {waits} FROM (SELECT s.*, a.finished_at AS finished FROM step_runs s JOIN attempts a USING (run_pk)) x"
     )
@@ -173,9 +175,16 @@ def test_a_trigger_costs_the_same_for_ten_steps_and_for_a_thousand(
 ) -> None:
     statements: list[int] = []
     published: list[int] = []
-    run_rows, run_one = Transaction.rows, Transaction.run
-    monkeypatch.setattr(Transaction, "rows", lambda tx, *a: (statements.append(1), run_rows(tx, *a))[1])
-    monkeypatch.setattr(Transaction, "run", lambda tx, *a: (statements.append(1), run_one(tx, *a))[1])
+
+    def counting(whole: Any) -> Any:
+        def count(*arguments: Any) -> Any:
+            statements.append(1)
+            return whole(*arguments)
+
+        return count
+
+    for name in ("rows", "run"):
+        monkeypatch.setattr(Transaction, name, counting(getattr(Transaction, name)))
     hands.runtime.publish = lambda app, signatures: published.append(len(signatures))
     costs = []
     for size in (10, 1_000):

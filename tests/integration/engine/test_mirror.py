@@ -78,6 +78,15 @@ def test_failure_and_cancel_are_those_of_the_run_and_a_retry_is_progress_again(h
     assert result(hands, failed).state == "REVOKED"
 
 
+def test_a_run_that_its_full_group_skips_is_revoked_to_celery(hands: Hands) -> None:
+    text = PAIR + "concurrency: {group: one, limit: 1, behavior: skip}\n"
+    hands.start(text)
+    skipped = hands.engine.submit(text)
+    Mirror(hands.runtime, lambda: True).tick()
+    assert hands.engine.view(skipped).status == "SKIPPED"
+    assert result(hands, skipped).state == "REVOKED"
+
+
 def test_a_paused_run_is_in_progress_to_celery_and_says_so(hands: Hands) -> None:
     accepted = hands.start(PAIR)
     control.pause(hands.runtime, accepted.run_id)
