@@ -5,6 +5,7 @@ from __future__ import annotations
 from workflows.engine import logs
 from workflows.engine.app import make_app
 from workflows.engine.worker import make_runtime
+from workflows.scheduling.beat import install_beat
 from workflows.settings import Config
 
 config = Config.from_env()
@@ -13,3 +14,4 @@ app = make_app(config)
 app.set_current()
 app.set_default()
 runtime = make_runtime(config, app)
+install_beat(app, runtime)

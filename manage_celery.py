@@ -64,7 +64,7 @@ def start(workers: int, concurrency: int, flower: bool, beat: bool, flower_port:
         for number in range(1, workers + 1):
             services.start(worker_service(number, concurrency, loglevel, events=flower))
         if beat:
-            services.start(beat_service(config, loglevel))
+            services.start(beat_service(loglevel))
         if flower:
             check_port(flower_port)
             services.start(flower_service(flower_port))
@@ -90,7 +90,7 @@ def dev(port: int, concurrency: int, reload: bool, flower_port: int, loglevel: s
         upgrade(runtime.database)
         runtime.database.close()
         services.start(worker_service(1, concurrency, loglevel, events=True))
-        services.start(beat_service(config, loglevel))
+        services.start(beat_service(loglevel))
         services.start(flower_service(flower_port))
         services.start(api_service(port, reload=reload))
         _say(f"API on http://localhost:{port}, Flower on http://localhost:{flower_port}; Ctrl-C ends all")

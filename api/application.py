@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from api import cronjobs, events, keys, metrics, probes, research, runs, session, workflows
+from api import cronjobs, events, keys, metrics, probes, research, runs, schedules, session, workflows
 from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
@@ -37,6 +37,7 @@ ROUTERS = (
     workflows.router,
     events.router,
     runs.router,
+    schedules.router,
     research.router,
     keys.router,
     session.router,

@@ -37,11 +37,18 @@ class Accepted(BaseModel):
 
 
 class Run(BaseModel):
-    """One run, without its steps."""
+    """One run, without its steps.
+
+    Attributes:
+        schedule: Name of the schedule that started it; null when a person did.
+        fire_time: The time of the schedule that had come, ISO 8601 in the schedule's own zone.
+    """
 
     run_id: str
     workflow: str
     status: str
+    schedule: str | None
+    fire_time: str | None
     progress: int
     current_step: str | None
     steps_total: int
@@ -82,6 +89,8 @@ def run_values(run: RunView) -> dict[str, Any]:
         "run_id": run.run_id,
         "workflow": run.workflow,
         "status": run.status,
+        "schedule": run.schedule,
+        "fire_time": run.fire_time,
         "progress": run.progress,
         "current_step": run.current_step,
         "steps_total": run.steps_total,

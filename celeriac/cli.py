@@ -38,6 +38,9 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "retry": Verb("retry", "Go on with a run that failed or was cancelled."),
         "rerun": Verb("rerun", "Run an ended run again as a new one, and take over what is still right."),
     },
+    "Schedules": {
+        "schedule": Verb("schedule", "See and change what runs by itself."),
+    },
     "Papers": {
         "demo": Verb("demo", "Make the shipped papers searchable, and search them."),
         "search": Verb("search", "Find papers by meaning and words."),

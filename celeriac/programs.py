@@ -26,11 +26,10 @@ def worker_service(number: int, concurrency: int | None, loglevel: str, *, event
     return Service(f"worker {number}", command, grace_seconds=WORKER_GRACE_SECONDS)
 
 
-def beat_service(config: Config, loglevel: str) -> Service:
-    """The scheduler of what recurs."""
-    config.home.mkdir(parents=True, exist_ok=True)
+def beat_service(loglevel: str) -> Service:
+    """The scheduler."""
     command = python("celery", "-A", "celery_app", "beat", "--loglevel", loglevel)
-    return Service("beat", [*command, "--schedule", str(config.home / "beat"), "--pidfile", ""])
+    return Service("beat", [*command, "--pidfile", ""])
 
 
 def flower_service(port: int) -> Service:

@@ -46,13 +46,16 @@ def command(workflow: str, status: str | None, limit: int, as_json: bool) -> Non
 def _print(found: list[RunView]) -> None:
     from rich.text import Text
 
-    table = plain_table("run", "workflow", "state", "accepted", right=["done", "took"])
+    # A column that says nothing is not shown.
+    by_schedule = ["schedule"] if any(run.schedule for run in found) else []
+    table = plain_table("run", "workflow", "state", "accepted", *by_schedule, right=["done", "took"])
     for run in found:
         table.add_row(
             run.run_id[:8],
             Text(run.workflow, "bold"),
             status_text(run.status),
             instant_text(run.created_at),
+            *[run.schedule or "-" for _ in by_schedule],
             f"{run.progress} %",
             seconds_text(run.seconds),
         )
@@ -64,6 +67,8 @@ def _json(run: RunView) -> dict[str, Any]:
         "run_id": run.run_id,
         "workflow": run.workflow,
         "status": run.status,
+        "schedule": run.schedule,
+        "fire_time": run.fire_time,
         "progress": run.progress,
         "current_step": run.current_step,
         "created_at": run.created_at,

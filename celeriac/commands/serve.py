@@ -80,7 +80,7 @@ def _serve_all(config: Config, host: str, port: int, concurrency: int | None, lo
         cleanup.callback(services.stop)
         if stack is None:
             services.start(worker_service(1, concurrency, loglevel))
-        services.start(beat_service(config, loglevel))
+        services.start(beat_service(loglevel))
         services.start(api_service(port, host=host))
         _tell(host, port, as_json=as_json, stack=stack, slots=concurrency)
         while not services.is_told_to_stop:

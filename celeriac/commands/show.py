@@ -55,6 +55,8 @@ def _print(report: RunReport) -> None:
     )
     done = f"{run.steps_total - run.steps_open} of {count_text(run.steps_total, 'step')} done"
     out.print(f"  {started}  {seconds_text(run.seconds)}  {run.progress} %  {done}")
+    if run.schedule:
+        out.print(Text(f"  by schedule {run.schedule}" + (f" for {run.fire_time}" if run.fire_time else ""), "dim"))
     by = "  ".join(f"{name} {count}" for name, count in report.dispatches.items())
     out.print(Text(f"  delivered by  {by}", "dim"))
     _print_values("params", run.params)

@@ -25,7 +25,7 @@ def command(concurrency: int | None, loglevel: str, as_json: bool) -> None:
     """Run a worker until Ctrl-C.
 
     It takes steps from the broker of CELERY_BROKER_URL, from all queues. Without one it holds up the embedded stack of
-    the home, which other commands of the home then share.
+    the home, which other commands of the home then share, and fires the schedules.
     """
     config = Config.from_env()
     if config.has_explicit_broker:
@@ -57,7 +57,9 @@ def _hold_stack(config: Config, concurrency: int | None, as_json: bool) -> None:
     """Use the embedded stack for as long as nobody presses Ctrl-C."""
     from celeriac.backends import backend, prepare, runtime_of
     from celeriac.follow import Interrupts, LeftError
-    from workflows.steps.registry import load_steps
+    from workflows.catalogue import Catalogue
+    from workflows.scheduling.scheduler import Scheduler
+    from workflows.steps.registry import load_steps, schemas
 
     steps = load_steps(config.step_modules)  # what cannot be imported is an error here, not a line in a log
     with backend(config, slots=concurrency) as using:
@@ -75,6 +77,8 @@ def _hold_stack(config: Config, concurrency: int | None, as_json: bool) -> None:
             click.echo("Ctrl-C leaves; the last one who uses the stack stops it")
         sys.stdout.flush()
         pause = Event()
+        scheduler = Scheduler(runtime, Catalogue(config.definition_folders, schemas(steps)))
+        scheduler.start()
         with Interrupts(warnings=0) as interrupts:
             try:
                 while True:
@@ -83,5 +87,7 @@ def _hold_stack(config: Config, concurrency: int | None, as_json: bool) -> None:
                     using.keep_up()
             except LeftError:
                 pass
+            finally:
+                scheduler.stop()
         if not as_json:
             click.echo("stopping: steps in progress may finish")

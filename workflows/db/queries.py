@@ -18,7 +18,7 @@ from workflows.render import Mark
 _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.progress_percentage, j.current_step,
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches,
     CASE WHEN j.verdict IS NULL THEN j.cancel_requested ELSE j.verdict = 'REVOKED' END, j.created_at, j.started_at,
-    j.finished_at, j.params, j.outputs, j.error, j.generation, {now}, j.rerun_of,
+    j.finished_at, j.params, j.outputs, j.error, j.generation, j.schedule, j.fire_time, {now}, j.rerun_of,
     CASE WHEN j.status = 'PENDING' AND j.next_dispatch_at IS NULL THEN 1 ELSE 0 END"""
 
 _RUN = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE j.task_id = :id")
@@ -94,6 +94,8 @@ class RunView:
 
     Attributes:
         seconds: From its start to its end, or to now; None before the start.
+        schedule: Name of the schedule that started it; None when a person did.
+        fire_time: The time of the schedule that had come, ISO 8601 in its own zone.
         now: The database's time of the reading.
         rerun_of: Id of the run that this one runs again.
         is_waiting: Whether it waits for another run of its concurrency group to end.
@@ -119,6 +121,8 @@ class RunView:
     outputs: dict[str, Any] | None
     error: str | None
     generation: int
+    schedule: str | None
+    fire_time: str | None
     now: float
     rerun_of: str | None = None
     is_waiting: bool = False
@@ -205,6 +209,8 @@ class RunReport:
             "workflow": run.workflow,
             "status": run.status,
             "progress": run.progress,
+            "schedule": run.schedule,
+            "fire_time": run.fire_time,
             "created_at": run.created_at,
             "started_at": run.started_at,
             "finished_at": run.finished_at,

@@ -1,4 +1,4 @@
-"""Old runs and all that belongs to them are removed, and versions that no run has any more.
+"""Old runs and all that belongs to them are removed, and versions that no run and no schedule has any more.
 
 A few at a time, so that nobody waits for it.
 """
@@ -36,6 +36,7 @@ _DELETES = tuple(
 _OLD_VERSIONS = """
     SELECT v.id FROM workflow_versions v
     WHERE v.created_at < {now} - :seconds AND NOT EXISTS (SELECT 1 FROM job_runs j WHERE j.version_id = v.id)
+        AND NOT EXISTS (SELECT 1 FROM schedules s WHERE s.version_id = v.id)
     ORDER BY v.id LIMIT :limit"""
 _OLD_VERSIONS_BY_DIALECT = {
     "sqlite": Statement(_OLD_VERSIONS),
@@ -43,11 +44,12 @@ _OLD_VERSIONS_BY_DIALECT = {
 }
 _DELETE_VERSIONS = Statement("""
     DELETE FROM workflow_versions
-    WHERE id IN :versions[] AND NOT EXISTS (SELECT 1 FROM job_runs j WHERE j.version_id = workflow_versions.id)""")
+    WHERE id IN :versions[] AND NOT EXISTS (SELECT 1 FROM job_runs j WHERE j.version_id = workflow_versions.id)
+        AND NOT EXISTS (SELECT 1 FROM schedules s WHERE s.version_id = workflow_versions.id)""")
 
 
 def delete_old_versions(tx: Transaction, older_than_seconds: float, limit: int) -> int:
-    """Delete at most `limit` versions that are as old and that no run has; how many it were."""
+    """Delete at most `limit` versions that are as old and that no run and no schedule has; how many it were."""
     where = {"seconds": older_than_seconds, "limit": limit}
     versions = [row[0] for row in tx.rows(_OLD_VERSIONS_BY_DIALECT[tx.dialect], where)]
     return tx.run(_DELETE_VERSIONS, {"versions": versions}) if versions else 0

@@ -32,10 +32,11 @@ _PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
 
 _ADD_RUN = Statement("""
     INSERT INTO job_runs (task_id, workflow_id, version_id, params, user_params, manual_trigger, idempotency_key,
-        steps_total, steps_open, turn_at, concurrency_group, concurrency_limit, created_at, next_dispatch_at,
-        dispatch_wait_seconds, step_versions, rerun_of)
-    VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key, :steps, :steps, :turn_at,
-        :group, :limit, {now}, {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
+        schedule, fire_time, steps_total, steps_open, turn_at, concurrency_group, concurrency_limit, created_at,
+        next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of)
+    VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key,
+        :schedule, :fire_time, :steps, :steps, :turn_at, :group, :limit, {now},
+        {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
     ON CONFLICT (idempotency_key) DO NOTHING RETURNING id""")
 _BY_IDEMPOTENCY_KEY = Statement(
     "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
@@ -100,7 +101,7 @@ _PASS_BY = Statement("""
     WHERE run_pk = :run AND part = 0 AND ordinal IN :ordinals[] AND status = 'PENDING' RETURNING ordinal, {now}""")
 _HEADLINE = Statement("SELECT verdict, error FROM job_runs WHERE id = :run")
 _CONTEXT = Statement("""
-    SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at FROM job_runs
+    SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at, fire_time FROM job_runs
     WHERE id = :run""")
 _CANCEL_REQUESTED = Statement("SELECT cancel_requested FROM job_runs WHERE id = :run")
 
@@ -158,6 +159,20 @@ class RunContext:
     cancel_requested: bool
     generation: int
     started_at: float | None
+    fire_time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What a run is owed to when no person asked for it then.
+
+    Attributes:
+        schedule: Name of the schedule.
+        fire_time: The time that had come, ISO 8601; None when a person did not wait for one.
+    """
+
+    schedule: str
+    fire_time: str | None
 
 
 def register_version(tx: Transaction, plan: Plan, source: str) -> int:
@@ -215,6 +230,7 @@ def add_run(
     step_versions: dict[str, str] | None = None,
     rerun_of: str | None = None,
     group: str | None = None,
+    occasion: Occasion | None = None,
 ) -> int | None:
     """Accept a run; its key, or None when the idempotency key is taken.
 
@@ -222,6 +238,7 @@ def add_run(
         step_versions: Declared versions of the steps, by `uses`, as the accepting process knows them.
         rerun_of: Public id of the run that this one runs again.
         group: Its concurrency group.
+        occasion: The schedule that it is owed to.
     """
     row = tx.row(
         _ADD_RUN,
@@ -233,6 +250,8 @@ def add_run(
             "user_params": json.dumps(user_params),
             "manual": manual,
             "idempotency_key": idempotency_key,
+            "schedule": None if occasion is None else occasion.schedule,
+            "fire_time": None if occasion is None else occasion.fire_time,
             "steps": len(plan.steps),
             "turn_at": sum(plan.handlers),
             "group": group,
@@ -382,7 +401,7 @@ def load_context(tx: Transaction, run_pk: int) -> RunContext | None:
     row = tx.row(_CONTEXT, {"run": run_pk})
     if row is None:
         return None
-    return RunContext(run_pk, row[0], row[1], row[2], json.loads(row[3]), bool(row[4]), row[5], row[6])
+    return RunContext(run_pk, row[0], row[1], row[2], json.loads(row[3]), bool(row[4]), row[5], row[6], row[7])
 
 
 def is_cancel_requested(tx: Transaction, run_pk: int) -> bool:

@@ -84,6 +84,9 @@ job_runs = Table(
     Column("user_params", Text),
     Column("manual_trigger", Boolean, nullable=False, server_default=text("true")),
     Column("idempotency_key", Text, unique=True),
+    # Of a run that a schedule started: its name, and the time that had come, ISO 8601 in the schedule's own zone.
+    Column("schedule", Text),
+    Column("fire_time", Text),
     Column("progress_percentage", Integer, nullable=False, server_default=text("0")),
     Column("progress_done", BigInteger, nullable=False, server_default=text("0")),
     Column("current_step", Text),
@@ -116,6 +119,12 @@ job_runs = Table(
         "finished_at",
         sqlite_where=text("finished_at IS NOT NULL"),
         postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_job_runs_of_schedules",
+        "schedule",
+        sqlite_where=text("schedule IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=text("schedule IS NOT NULL AND finished_at IS NULL"),
     ),
     # Not on `steps_open`: an index over what each completion changes would cost PostgreSQL its in-place (HOT) updates.
     Index(
@@ -354,3 +363,54 @@ installation = Table(
     Column("value", Text, nullable=False),
 )
 """What all processes of an installation share: `message_key` signs messages on the broker."""
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("workflow_id", Text, nullable=False),
+    Column("version_id", Key, ForeignKey("workflow_versions.id"), nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("cron", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("catchup", Text, nullable=False),
+    Column("overlap", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("is_enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("next_fire_at", BigInteger),
+    Column("problem", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("ix_schedules_next_fire_at", "next_fire_at"),
+    sqlite_autoincrement=True,
+)
+
+# A time of a schedule that has been decided about. Its key is what makes it impossible to fire one twice.
+schedule_fires = Table(
+    "schedule_fires",
+    metadata,
+    Column("schedule_id", Key, ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True),
+    Column("fire_at", BigInteger, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("detail", Text),
+    Column("missed", Integer, nullable=False, server_default=text("0")),
+    Column("run_id", Text),
+    Column("decided_at", Double, nullable=False),
+    Index(
+        "ix_schedule_fires_waiting",
+        "schedule_id",
+        "fire_at",
+        sqlite_where=text("status = 'WAITING'"),
+        postgresql_where=text("status = 'WAITING'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+# When Beat last sent each of its static entries.
+beat_entries = Table(
+    "beat_entries",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("last_run_at", Double, nullable=False),
+)

@@ -74,13 +74,13 @@ def admit(tx: Transaction, plan: Plan, group: str, run_pk: int) -> Admission:
         case Behavior.CANCEL_RUNNING:
             too_many = max(0, len(others.holding) - limit + 1)
             for victim in (*others.waiting, *others.holding[:too_many]):
-                _stop(tx, victim, admission)
+                stop(tx, victim, admission)
         case _:
             assert_never(behavior)
     return admission
 
 
-def _stop(tx: Transaction, run_pk: int, admission: Admission) -> None:
+def stop(tx: Transaction, run_pk: int, admission: Admission) -> None:
     """Cancel a run; its last step, or this cancel if nothing of it runs, gives its slot on."""
     context = runs.load_context(tx, run_pk)
     if context is None:

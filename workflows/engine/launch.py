@@ -15,7 +15,7 @@ from workflows.compile.plan import Plan
 from workflows.db import groups, runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.groups import LetGo
-from workflows.db.runs import RunContext
+from workflows.db.runs import Occasion, RunContext
 from workflows.engine import admission, dispatch
 from workflows.engine.admission import Admission
 from workflows.engine.broker_safety import impatience
@@ -54,6 +54,37 @@ class Submitted:
         return (State.SKIPPED if self.is_skipped else State.PENDING).value
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A run to be accepted.
+
+    Attributes:
+        run_id: The id that it shall have; of the same order, tried again, it is the same.
+        params: As they are checked and completed; `given` is what somebody gave.
+        group: Its concurrency group.
+        source: Text of the definition, kept with its version; not needed with a `version_id` that is registered.
+    """
+
+    run_id: str
+    plan: Plan
+    params: dict[str, Any]
+    given: dict[str, Any]
+    group: str | None
+    source: str = ""
+    version_id: int | None = None
+    manual: bool = True
+    idempotency_key: str | None = None
+    occasion: Occasion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A run as its transaction leaves it, and what is to be sent for it."""
+
+    submitted: Submitted
+    admission: Admission
+
+
 def submit(
     runtime: Runtime,
     plan: Plan,
@@ -81,54 +112,75 @@ def submit(
         DatabaseUnavailableError: nothing was accepted.
     """
     params = coerce_params(plan.params, given, from_text=from_text)
-    group = admission.group_of(plan, params)
-    run_id = runtime.make_id()
+    order = Order(
+        run_id=runtime.make_id(),
+        plan=plan,
+        params=params,
+        given=dict(given),
+        group=admission.group_of(plan, params),
+        source=source,
+        manual=manual,
+        idempotency_key=idempotency_key,
+    )
+    accepted = runtime.database.retrying(lambda tx: accept(runtime, tx, order), patience_seconds=patience_seconds)
+    return announce(runtime, accepted, publish=publish)
 
-    def work(tx: Transaction) -> tuple[Submitted, Admission]:
-        mine = runs.by_run_id(tx, run_id)
-        if mine is not None:
-            # The commit of an earlier try went through, and only its answer was lost.
-            return Submitted(mine, run_id, is_published=False, is_new=True), Admission()
-        if group is not None:
-            groups.lock(tx, group)
-        version_id = runs.register_version(tx, plan, source)
-        run_pk = runs.add_run(
-            tx,
-            run_id=run_id,
-            plan=plan,
-            version_id=version_id,
-            params=params,
-            user_params=dict(given),
-            manual=manual,
-            idempotency_key=idempotency_key,
-            redispatch_seconds=runtime.config.redispatch_seconds,
-            step_versions=declared_versions(runtime, plan),
-            group=group,
+
+def accept(runtime: Runtime, tx: Transaction, order: Order) -> Accepted:
+    """Write the run of an order; `announce` it once the transaction is committed.
+
+    Raises:
+        ConflictError: the idempotency key belongs to a run of another workflow, or with other params.
+    """
+    plan = order.plan
+    mine = runs.by_run_id(tx, order.run_id)
+    if mine is not None:
+        # The commit of an earlier try went through, and only its answer was lost.
+        return Accepted(Submitted(mine, order.run_id, is_published=False, is_new=True), Admission())
+    if order.group is not None:
+        groups.lock(tx, order.group)
+    version_id = runs.register_version(tx, plan, order.source) if order.version_id is None else order.version_id
+    run_pk = runs.add_run(
+        tx,
+        run_id=order.run_id,
+        plan=plan,
+        version_id=version_id,
+        params=order.params,
+        user_params=order.given,
+        manual=order.manual,
+        idempotency_key=order.idempotency_key,
+        redispatch_seconds=runtime.config.redispatch_seconds,
+        step_versions=declared_versions(runtime, plan),
+        group=order.group,
+        occasion=order.occasion,
+    )
+    if run_pk is not None:
+        admitted = Admission() if order.group is None else admission.admit(tx, plan, order.group, run_pk)
+        waits = not admitted.may_begin and not admitted.is_skipped
+        made = Submitted(
+            run_pk, order.run_id, not admitted.may_begin, is_new=True, waits=waits, is_skipped=admitted.is_skipped
         )
-        if run_pk is not None:
-            admitted = Admission() if group is None else admission.admit(tx, plan, group, run_pk)
-            waits = not admitted.may_begin and not admitted.is_skipped
-            made = Submitted(
-                run_pk, run_id, not admitted.may_begin, is_new=True, waits=waits, is_skipped=admitted.is_skipped
-            )
-            return made, admitted
-        assert idempotency_key is not None
-        known = runs.by_idempotency_key(tx, idempotency_key)
-        assert known is not None
-        if known[2] != plan.workflow or known[3] != params:
-            raise ConflictError(
-                f"the idempotency key {idempotency_key!r} belongs to run {known[1]}, of another workflow or params",
-                "use a new key for a new run",
-            )
-        return Submitted(known[0], known[1], is_published=True, is_new=False), Admission(may_begin=False)
+        return Accepted(made, admitted)
+    assert order.idempotency_key is not None
+    known = runs.by_idempotency_key(tx, order.idempotency_key)
+    assert known is not None
+    if known[2] != plan.workflow or known[3] != order.params:
+        raise ConflictError(
+            f"the idempotency key {order.idempotency_key!r} belongs to run {known[1]}, of another workflow or params",
+            "use a new key for a new run",
+        )
+    return Accepted(Submitted(known[0], known[1], is_published=True, is_new=False), Admission(may_begin=False))
 
-    accepted, admitted = runtime.database.retrying(work, patience_seconds=patience_seconds)
+
+def announce(runtime: Runtime, accepted: Accepted, *, publish: bool = True) -> Submitted:
+    """Send what an accepted run makes necessary: its own message, and those of runs that were stopped for it."""
+    admitted = accepted.admission
     for run_pk, its_plan, settlement in admitted.stopped:
         dispatch.publish(runtime, its_plan, run_pk, settlement)
     if not publish or not admitted.may_begin:
-        return accepted
-    is_published = dispatch.publish_runs(runtime, [LetGo(accepted.run_pk, accepted.run_id)])
-    return replace(accepted, is_published=is_published)
+        return accepted.submitted
+    run = accepted.submitted
+    return replace(run, is_published=dispatch.publish_runs(runtime, [LetGo(run.run_pk, run.run_id)]))
 
 
 def declared_versions(runtime: Runtime, plan: Plan) -> dict[str, str]:

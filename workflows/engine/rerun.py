@@ -11,7 +11,7 @@ from workflows.compile.reuse import Ended, Verdict, decide_reuse
 from workflows.db import groups, progress, runs, takeover, units
 from workflows.db.database import Transaction
 from workflows.db.queries import RunView
-from workflows.db.runs import STEP_PROGRESS, Transition
+from workflows.db.runs import STEP_PROGRESS, Occasion, Transition
 from workflows.engine import dispatch
 from workflows.engine.admission import group_of
 from workflows.engine.control import PATIENCE_SECONDS, find
@@ -183,6 +183,8 @@ def _accept(tx: Transaction, runtime: Runtime, run_id: str, order: _Order) -> tu
         step_versions=dict(order.versions),
         rerun_of=order.earlier.run_id,
         group=group,
+        # Its steps read the same time as those of the run that it runs again.
+        occasion=Occasion(order.earlier.schedule, order.earlier.fire_time) if order.earlier.schedule else None,
     )
     assert run_pk is not None
     again = {verdict.step: verdict.why for verdict in order.verdicts if not verdict.is_reused}

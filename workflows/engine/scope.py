@@ -61,6 +61,6 @@ def make_scope(tx: Transaction, plan: Plan, context: RunContext, reads: Iterable
     return {
         "params": context.params,
         "steps": {step_id: StepValues(tx, context.run_pk, plan.ordinal_of(step_id)) for step_id in reads},
-        "run": {"id": context.run_id, "workflow": context.workflow_id},
+        "run": {"id": context.run_id, "workflow": context.workflow_id, "fire_time": context.fire_time},
         **names,
     }

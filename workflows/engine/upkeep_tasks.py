@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 
-from workflows.db import retention
+from workflows.db import retention, schedules
 from workflows.db.database import Transaction
 from workflows.engine import health
 from workflows.engine.runtime import Runtime
@@ -57,6 +57,7 @@ def clean_up(runtime: Runtime, days: float) -> dict[str, int]:
         "runs": _repeated(runtime, lambda tx: retention.delete_old_runs(tx, seconds, RUNS_AT_ONCE)),
         "versions": _repeated(runtime, lambda tx: retention.delete_old_versions(tx, seconds, RUNS_AT_ONCE)),
     }
+    runtime.database.retrying(lambda tx: schedules.delete_old_fires(tx, seconds))
     if any(found.values()):
         _log.info("deleted %(runs)s runs and %(versions)s versions older than %(days)s days", {**found, "days": days})
     return found

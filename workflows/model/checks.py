@@ -306,7 +306,7 @@ class _Checker:
                 return True
 
     def _of_run(self, name: str, position: Position, place: _Place) -> bool:
-        if name == "id" or (place.step is not None and place.step.block is not Block.STEPS):
+        if name in ("id", "fire_time") or (place.step is not None and place.step.block is not Block.STEPS):
             return True
         self.report.add(
             Code.OUT_OF_SCOPE,

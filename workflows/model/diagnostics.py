@@ -95,6 +95,12 @@ class Code(StrEnum):
         "An expression reads a field that does not exist there, or hands a function what it never takes.",
     )
 
+    # Triggers
+    BAD_CRON = "CEL070", "A cron expression that cannot be read, or that no day ever fits."
+    BAD_TIMEZONE = "CEL071", "A time zone that does not exist. Use an IANA name such as `Europe/Berlin`."
+    BAD_SCHEDULE = "CEL072", "Schedules of one name, or rules of a schedule that contradict each other."
+    SCHEDULE_PARAMS = "CEL073", "A schedule's params do not fit, or lack a value that has no default."
+
 
 WARNINGS = frozenset({Code.AMBIGUOUS_WORD, Code.UNUSED_PARAM, Code.REPEATED_NEED, Code.NEVER_TRUE})
 """Codes that do not refuse the definition."""

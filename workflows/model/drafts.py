@@ -29,7 +29,8 @@ from workflows.model.nodes import Entry, MapNode, Node, Scalar, describe, key_po
 from workflows.model.params import schema_problems, value_problems
 from workflows.model.policies import PERMANENT_ERRORS, Behavior, RetryPolicy, Tolerance
 from workflows.model.reader import Named, Reader
-from workflows.model.spec import Block, Json, ParamSpec, Position, TriggerRule
+from workflows.model.spec import Block, Json, ParamSpec, Position, ScheduleSpec, TriggerRule
+from workflows.model.trigger_drafts import read_triggers
 
 DEFAULT_QUEUE = "processing"
 GIVEN_RETRY = RetryPolicy(max_attempts=4)
@@ -104,6 +105,7 @@ class Draft:
     id: str = ""
     description: str = ""
     params: tuple[ParamSpec, ...] = ()
+    schedules: tuple[ScheduleSpec, ...] = ()
     steps: dict[str, StepDraft] = field(default_factory=dict)
     outputs: tuple[Entry, ...] = ()
     timeout_seconds: float | None = None
@@ -122,10 +124,13 @@ def read_definition(root: Node, read: Reader) -> Draft:
         )
     params, outputs = read.optional(node, "params", read.mapping), read.optional(node, "outputs", read.mapping)
     defaults = read.optional(node, "defaults", read.mapping)
+    specs = () if params is None else tuple(filter(None, (_param(entry, read) for entry in params)))
+    triggers = node.entry("triggers")
     return Draft(
         id=read.optional(node, "id", read.identifier) or "",
         description=read.optional(node, "description", read.text) or "",
-        params=() if params is None else tuple(filter(None, (_param(entry, read) for entry in params))),
+        params=specs,
+        schedules=() if triggers is None else read_triggers(triggers.node, specs, read),
         steps=_all_steps(node, Defaults() if defaults is None else _defaults(defaults, read), read),
         timeout_seconds=read.optional(node, "timeout", lambda inner, what: read.duration(inner, what, positive=True)),
         outputs=()

@@ -52,7 +52,7 @@ ARITY: dict[str, tuple[int, int]] = {
 ROOT_FIELDS: dict[str, frozenset[str] | None] = {
     "params": None,
     "steps": None,
-    "run": frozenset({"id", "status", "error"}),
+    "run": frozenset({"id", "fire_time", "status", "error"}),
     "secret": None,
 }
 """Roots that must be followed by a name, and the names when they are fixed."""

@@ -19,6 +19,9 @@ def simple(name: str) -> Schema:
     return Schema.of({"type": name})
 
 
+NULLABLE_TEXT = Schema.of({"anyOf": [{"type": "string"}, {"type": "null"}]})
+
+
 @dataclass(frozen=True, slots=True)
 class TypeScope:
     """What is known of the values that expressions at one place may read.
@@ -77,7 +80,8 @@ class _Inference:
             case Root(name="params"):
                 return self.scope.params.get(tree.name)
             case Root(name="run"):
-                return Schema.of({"type": ["string", "null"]}) if tree.name == "error" else simple("string")
+                # `error` of a run that has not failed, `fire_time` of one that no schedule started.
+                return NULLABLE_TEXT if tree.name in ("error", "fire_time") else simple("string")
             case Root(name="steps" | "secret"):
                 return None
             case Field(of=Root(name="steps"), name=step):

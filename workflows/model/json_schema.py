@@ -16,7 +16,8 @@ from workflows.model.language import (
 from workflows.model.names import IDENTIFIER, STEP_NAME
 from workflows.model.params import TYPES
 from workflows.model.policies import Behavior
-from workflows.model.spec import Json, TriggerRule
+from workflows.model.schedules import DEFAULT_TIMEZONE
+from workflows.model.spec import Catchup, Json, Overlap, TriggerRule
 
 _DURATION = {
     "description": "A duration: 250ms, 30s, 10m, 6h, 1d, or a number of seconds.",
@@ -37,6 +38,11 @@ def definition_schema() -> dict[str, Json]:
                 "id": _name("Name of the workflow."),
                 "description": {"type": "string", "description": "What it does, for people."},
                 "params": _by_name("What a run takes, in the words of JSON Schema.", {"$ref": "#/$defs/param"}),
+                "triggers": {
+                    "type": "array",
+                    "items": {"$ref": "#/$defs/trigger"},
+                    "description": "When it runs by itself.",
+                },
                 "defaults": {"$ref": "#/$defs/defaults"},
                 "steps": {
                     **_by_name("The steps by id.", {"$ref": "#/$defs/step"}),
@@ -67,6 +73,7 @@ def definition_schema() -> dict[str, Json]:
             "retry": _retry(),
             "for_each": _for_each(),
             "step": _step(),
+            "trigger": _trigger(),
         },
     }
 
@@ -104,6 +111,35 @@ def _step() -> dict[str, Json]:
         },
         required=("uses",),
     )
+
+
+def _trigger() -> dict[str, Json]:
+    schedule = _mapping(
+        "Run at times that a cron expression names.",
+        {
+            "id": _name("Names it among the schedules of this workflow; needed from the second on."),
+            "cron": {
+                "type": "string", "examples": ["0 3 * * *", "*/15 8-18 * * mon-fri", "@daily"],
+                "description": "Minute, hour, day of month, month, day of week; or @hourly, @daily, @weekly, @monthly.",
+            },
+            "timezone": {
+                "type": "string", "default": DEFAULT_TIMEZONE,
+                "description": "IANA name of the zone whose clocks count, as in Europe/Berlin.",
+            },
+            "catchup": {
+                "enum": [rule.value for rule in Catchup], "default": Catchup.LAST.value,
+                "description": "Times that passed while no scheduler ran: none, the last or all of them run.",
+            },
+            "overlap": {
+                "enum": [rule.value for rule in Overlap],
+                "description": "When its last run goes on: skip this time (default), queue it, allow both, or "
+                "cancel_running. With catchup: all the default is queue.",
+            },
+            "params": {"type": "object", "description": "Params of its runs; the rest are defaults."},
+        },
+        required=("cron",),
+    )  # fmt: skip
+    return _mapping("What makes the workflow run by itself.", {"schedule": schedule}, required=("schedule",))
 
 
 def _for_each() -> dict[str, Json]:

@@ -14,11 +14,12 @@ MAX_SECONDS = 30 * 86_400.0
 """The longest delay or timeout: 30 days."""
 MAX_FACTOR = 100.0
 
-WORKFLOW_KEYS = frozenset(
-    {"id", "description", "params", "defaults", "timeout", "concurrency", "steps", "on_failure", "finally", "outputs"}
-)
+WORKFLOW_KEYS = frozenset({
+    "id", "description", "params", "triggers", "defaults", "timeout", "concurrency", "steps", "on_failure", "finally",
+    "outputs",
+})  # fmt: skip
 WORKFLOW_KEYS_LATER = frozenset({
-    "triggers", "rate_limits", "pools", "cache", "priority", "secrets",
+    "rate_limits", "pools", "cache", "priority", "secrets",
 })  # fmt: skip
 DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry"})
 DEFAULTS_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool"})
@@ -26,6 +27,8 @@ STEP_KEYS = frozenset({"needs", "uses", "with", "for_each", "retry", "timeout", 
 STEP_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool", "secrets"})
 CONCURRENCY_KEYS = frozenset({"group", "limit", "behavior"})
 FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})
+TRIGGER_KEYS = frozenset({"schedule"})
+SCHEDULE_KEYS = frozenset({"id", "cron", "timezone", "catchup", "overlap", "params"})
 RETRY_KEYS = frozenset({"max_attempts", "delay", "factor", "max_delay", "jitter", "only_for", "never_for"})
 
 RULES_THAT_NEED_UPSTREAM = frozenset({
@@ -47,9 +50,10 @@ ELSEWHERE: Mapping[str, str] = {
     "matrix": "the key is 'for_each'",
     "max_retries": "the key is 'max_attempts', and it counts the first try: max_retries: 3 is max_attempts: 4",
     "name": "the key is 'id'; the id of a step is its key under 'steps'",
-    "on": "a run is triggered by the command line or the API",
+    "on": "the key is 'triggers'; the command line and the API need none",
     "retries": "the key is 'retry', as in retry: {max_attempts: 4}",
     "run": "a step names a registered step with 'uses'; there is no shell",
+    "schedule": "a schedule is a trigger, as in triggers: [{schedule: {cron: ...}}]",
     "strategy": "the key is 'for_each'",
     "tasks": "the key is 'steps'",
     "version": "a version is the fingerprint of the text; nothing is to be written",

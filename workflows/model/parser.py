@@ -48,6 +48,7 @@ def _workflow(draft: Draft, needs: dict[str, tuple[str, ...]]) -> Workflow:
         id=draft.id,
         description=draft.description,
         params=draft.params,
+        schedules=draft.schedules,
         steps=tuple(_step(step, needs[step.id]) for step in draft.steps.values()),
         outputs={entry.key: to_json(entry.node) for entry in draft.outputs},
         timeout_seconds=draft.timeout_seconds,

@@ -117,11 +117,53 @@ class StepSpec:
     position: Position = field(default=Position(), compare=False)
 
 
+class Catchup(StrEnum):
+    """What to do about times that passed while no scheduler ran."""
+
+    SKIP = "skip"
+    LAST = "last"
+    ALL = "all"
+
+
+class Overlap(StrEnum):
+    """What to do while a run of the same schedule goes on; the words of `concurrency.behavior`, and `allow`."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    ALLOW = "allow"
+    CANCEL_RUNNING = "cancel_running"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSpec:
+    """One schedule of a workflow.
+
+    Attributes:
+        id: Names it among the schedules of its workflow; empty when it is the only one without a name.
+        cron: Five fields, or a word such as `@daily`, as written.
+        timezone: IANA name of the zone whose clocks count.
+        params: What its runs are given; the rest are defaults.
+    """
+
+    id: str
+    cron: str
+    timezone: str = "UTC"
+    catchup: Catchup = Catchup.LAST
+    overlap: Overlap = Overlap.SKIP
+    params: Mapping[str, Json] = field(default_factory=dict)
+    position: Position = field(default=Position(), compare=False)
+
+    def name_in(self, workflow: str) -> str:
+        """Its name among all schedules."""
+        return f"{workflow}.{self.id}" if self.id else workflow
+
+
 @dataclass(frozen=True, slots=True)
 class Workflow:
     """A checked definition. Steps stand in the order of the file, block by block.
 
     Attributes:
+        schedules: When it runs by itself; no part of its version, which says what a run does.
         timeout_seconds: For the steps of the block `steps` together; None means no limit.
     """
 
@@ -129,6 +171,7 @@ class Workflow:
     steps: tuple[StepSpec, ...]
     description: str = ""
     params: tuple[ParamSpec, ...] = ()
+    schedules: tuple[ScheduleSpec, ...] = ()
     outputs: Mapping[str, Json] = field(default_factory=dict)
     timeout_seconds: float | None = None
     concurrency: Concurrency | None = None
@@ -141,8 +184,12 @@ class Workflow:
         raise KeyError(step_id)
 
     def canonical(self) -> dict[str, Json]:
-        """A JSON value that is equal for definitions that mean the same: no positions, no order of steps or params."""
+        """A JSON value that is equal for definitions whose runs do the same.
+
+        No positions, no order of steps or params, no schedules.
+        """
         value = asdict(self)
+        value.pop("schedules")
         for part in (*value["steps"], *value["params"]):
             part.pop("position")
         value["steps"] = sorted(value["steps"], key=lambda step: str(step["id"]))

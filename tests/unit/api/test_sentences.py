@@ -11,7 +11,7 @@ def _run(status: str, *, error: str | None = None, cancel_requested: bool = Fals
     return RunView(
         run_pk=1, run_id="x", workflow="w", version_id=1, status=status, progress=40, current_step="a", steps_total=5,
         steps_open=2, steps_failed=0, redispatches=0, cancel_requested=cancel_requested, created_at=0.0, started_at=1.0,
-        finished_at=None, params={}, outputs=None, error=error, generation=1, now=9.0,
+        finished_at=None, params={}, outputs=None, error=error, generation=1, schedule=None, fire_time=None, now=9.0,
     )  # fmt: skip
 
 

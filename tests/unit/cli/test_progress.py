@@ -27,7 +27,7 @@ def report(*steps: StepView, status: str = "PROGRESS", now: float = 10.0, progre
         run_pk=1, run_id="0123456789", workflow="flow", version_id=1, status=status, progress=progress,
         current_step=None, steps_total=len(steps), steps_open=len(steps) - ended, steps_failed=0, redispatches=0,
         cancel_requested=False, created_at=0.0, started_at=0.0, finished_at=None, params={}, outputs=None, error=None,
-        generation=1, now=now,
+        generation=1, schedule=None, fire_time=None, now=now,
     )  # fmt: skip
     return RunReport(run, steps)
 

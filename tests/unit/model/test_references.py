@@ -13,7 +13,15 @@ from workflows.model.diagnostics import Code, severity_of
 from workflows.model.expression_syntax import ARITY
 from workflows.model.json_schema import definition_schema
 from workflows.model.json_types import Problem, Schema, problems
-from workflows.model.language import DEFAULTS_KEYS, FOR_EACH_KEYS, RETRY_KEYS, STEP_KEYS, WORKFLOW_KEYS
+from workflows.model.language import (
+    DEFAULTS_KEYS,
+    FOR_EACH_KEYS,
+    RETRY_KEYS,
+    SCHEDULE_KEYS,
+    STEP_KEYS,
+    TRIGGER_KEYS,
+    WORKFLOW_KEYS,
+)
 from workflows.model.params import COMMON_WORDS, WORDS_OF_TYPE
 from workflows.model.parser import parse_workflow
 from workflows.model.spec import TriggerRule
@@ -32,6 +40,8 @@ def test_the_schema_for_editors_has_the_keys_of_the_parser() -> None:
     assert set(schema["properties"]) == WORKFLOW_KEYS
     assert set(parts["defaults"]["properties"]) == DEFAULTS_KEYS
     assert set(parts["step"]["properties"]) == STEP_KEYS
+    assert set(parts["trigger"]["properties"]) == TRIGGER_KEYS
+    assert set(parts["trigger"]["properties"]["schedule"]["properties"]) == SCHEDULE_KEYS
     assert set(parts["for_each"]["properties"]) == FOR_EACH_KEYS
     assert set(parts["retry"]["properties"]) == RETRY_KEYS
     assert set(parts["param"]["properties"]) == COMMON_WORDS.union(*WORDS_OF_TYPE.values())

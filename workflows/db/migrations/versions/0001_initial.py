@@ -143,6 +143,8 @@ def upgrade() -> None:
         sa.Column("user_params", sa.Text(), nullable=True),
         sa.Column("manual_trigger", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
+        sa.Column("schedule", sa.Text(), nullable=True),
+        sa.Column("fire_time", sa.Text(), nullable=True),
         sa.Column("progress_percentage", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("progress_done", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("current_step", sa.Text(), nullable=True),
@@ -172,6 +174,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("idempotency_key", name="uq_job_runs_idempotency_key"),
         sa.UniqueConstraint("task_id", name="uq_job_runs_task_id"),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "ix_job_runs_of_schedules",
+        "job_runs",
+        ["schedule"],
+        unique=False,
+        sqlite_where=sa.text("schedule IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("schedule IS NOT NULL AND finished_at IS NULL"),
     )
     op.create_index("ix_job_runs_created_at", "job_runs", ["created_at"], unique=False)
     op.create_index(
@@ -326,4 +336,56 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL"),
         postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL"),
+    )
+    op.create_table(
+        "schedules",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("workflow_id", sa.Text(), nullable=False),
+        sa.Column("version_id", KEY, nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("cron", sa.Text(), nullable=False),
+        sa.Column("timezone", sa.Text(), nullable=False),
+        sa.Column("catchup", sa.Text(), nullable=False),
+        sa.Column("overlap", sa.Text(), nullable=False),
+        sa.Column("params", sa.Text(), nullable=False),
+        sa.Column("is_enabled", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("next_fire_at", sa.BigInteger(), nullable=True),
+        sa.Column("problem", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["version_id"], ["workflow_versions.id"], name="fk_schedules_version_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_schedules"),
+        sa.UniqueConstraint("name", name="uq_schedules_name"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_schedules_next_fire_at", "schedules", ["next_fire_at"], unique=False)
+    op.create_table(
+        "schedule_fires",
+        sa.Column("schedule_id", KEY, nullable=False),
+        sa.Column("fire_at", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("missed", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["schedule_id"], ["schedules.id"], name="fk_schedule_fires_schedule_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("schedule_id", "fire_at", name="pk_schedule_fires"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(
+        "ix_schedule_fires_waiting",
+        "schedule_fires",
+        ["schedule_id", "fire_at"],
+        unique=False,
+        sqlite_where=sa.text("status = 'WAITING'"),
+        postgresql_where=sa.text("status = 'WAITING'"),
+    )
+    op.create_table(
+        "beat_entries",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("last_run_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_beat_entries"),
     )
