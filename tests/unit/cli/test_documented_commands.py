@@ -25,6 +25,7 @@ CLICK_PROGRAMS = {
     "python -m benchmarks": ("benchmarks.__main__", "main"),
     "python -m benchmarks.chaos": ("benchmarks.chaos", "main"),
     "python -m benchmarks.crash_matrix": ("benchmarks.crash_matrix", "main"),
+    "python -m benchmarks.simulate": ("benchmarks.simulate", "main"),
     "manage_celery.py": ("manage_celery", "cli"),
     "celery": ("celery.bin.celery", "celery"),
 }
