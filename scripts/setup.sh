@@ -139,12 +139,14 @@ ensure_test_programs() {
   install_quietly "${packages[@]}" || say "${packages[*]} could not be installed; the tests that need them will fail"
 }
 
-# Debian starts a server that it installs. The tests start their own; the system's is left alone.
+# Debian starts a server that it installs, unless this program says 101.
+POLICY=/usr/sbin/policy-rc.d
+
+# The tests start servers of their own: the system's shall not run.
 install_quietly() (
-  policy=/usr/sbin/policy-rc.d
-  if ! [ -e "$policy" ]; then
-    trap 'rm -f "$policy"' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+  if ! [ -e "$POLICY" ]; then
+    trap 'rm -f "$POLICY"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$POLICY" && chmod 755 "$POLICY"
   fi
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"; } >&2
 )

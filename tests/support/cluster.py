@@ -118,7 +118,7 @@ class Cluster:
         worker = Worker(process, log)
         self.workers.append(worker)
         wait_until(
-            lambda: process.poll() is not None or {w.node for w in self.live_workers()} - known, 30, "the worker"
+            lambda: process.poll() is not None or {w.node for w in self.live_workers()} - known, 90, "the worker"
         )
         assert process.poll() is None, log.read_text()
         return worker

@@ -18,7 +18,7 @@ QUEUES = (RUN_QUEUE, "processing")
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 
-HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 10
 """A worker that has not heard of its RabbitMQ for two of these connects anew."""
 
 RECONNECT_SECONDS = 1.0

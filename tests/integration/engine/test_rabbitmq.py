@@ -31,6 +31,7 @@ from tests.integration.engine.test_runs import (
     workflow,
 )
 from tests.support import rabbitmq
+from tests.support.api import served
 from tests.support.cluster import Cluster, cluster
 from tests.support.hands import Hands
 from tests.support.servers import free_port
@@ -77,6 +78,12 @@ def broker_url(amqp_url: str) -> str:
 
 
 @pytest.fixture
+def results_url(_valkey: str) -> str:
+    """A Redis beside the RabbitMQ."""
+    return _valkey
+
+
+@pytest.fixture
 def database_url(postgres_url: str) -> str:
     """The database that is used with a RabbitMQ."""
     return postgres_url
@@ -120,6 +127,26 @@ def test_without_a_result_backend_a_chord_becomes_a_group_and_its_body_waits_in_
     report = calm.run(workflow(DIAMOND))
     assert report.run.status == "SUCCESS"
     assert report.dispatches == {"canvas": 0, "sql": 4, "reconciler": 0}
+
+
+def test_with_a_redis_for_results_a_chord_delivers_its_body(
+    tmp_path: Path, sqlite_url: str, broker_url: str, results_url: str
+) -> None:
+    with cluster(tmp_path, sqlite_url, broker_url, CELERY_RESULT_BACKEND=results_url, **QUICK) as engine:
+        engine.start_worker(slots=1)
+        report = engine.run(workflow(DIAMOND))
+        assert report.run.status == "SUCCESS"
+        assert report.dispatches == {"canvas": 1, "sql": 3, "reconciler": 0}
+
+
+def test_the_api_triggers_and_tells(calm: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "diamond.yaml").write_text(workflow(DIAMOND))
+    with served({**calm.env, "CELERIAC_DEFINITIONS": str(tmp_path)}) as api:
+        accepted = api.http.post("/api/cronjobs/graph/trigger", params={"wait": 20})
+        assert (accepted.status_code, accepted.json()["status"]) == (200, "SUCCESS")
+        told = api.http.get(f"/api/cronjobs/tasks/{accepted.json()['task_id']}/progress").json()
+        assert (told["status"], told["progress"], told["celery_state"]) == ("SUCCESS", 100, "SUCCESS")
+        assert api.http.get("/api/cronjobs/tasks/health-check").json()["broker"] == {"ok": True, "detail": "answers"}
 
 
 def test_a_map_runs_call_by_call(calm: Cluster) -> None:
