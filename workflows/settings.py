@@ -141,6 +141,11 @@ class Config:
         return self.number("CELERIAC_LEASE_SECONDS", 15.0)
 
     @property
+    def cancel_grace_seconds(self) -> float:
+        """How long a running step of a cancelled run has to stop by itself, before its process is killed."""
+        return self.number("CELERIAC_CANCEL_GRACE_SECONDS", 30.0)
+
+    @property
     def redispatch_seconds(self) -> float:
         """How long a ready step may go unclaimed before the reconciler looks at it."""
         return self.number("CELERIAC_REDISPATCH_SECONDS", 10.0)

@@ -21,6 +21,10 @@ _REQUEST_CANCEL = Statement("""
 _TIME_OUT = Statement("""
     UPDATE job_runs SET cancel_requested = true, verdict = 'FAILURE', error = :error, deadline_at = NULL
     WHERE id = :run AND status = 'PROGRESS' AND deadline_at <= {now} RETURNING status""")
+_LIMIT_RUNNING = Statement("""
+    UPDATE step_runs SET deadline_at = CASE WHEN deadline_at < {now} + :grace THEN deadline_at ELSE {now} + :grace END
+    WHERE run_pk = :run AND status = 'PROGRESS' AND lease_until IS NOT NULL
+        AND EXISTS (SELECT 1 FROM job_runs j WHERE j.id = step_runs.run_pk AND j.cancel_requested)""")
 _RELEASE_LATER = Statement(f"""
     UPDATE step_runs SET pending = pending - {HELD}
     WHERE run_pk = :run AND part = 0 AND status = 'PENDING' AND pending >= {HELD}""")
@@ -122,6 +126,14 @@ def _revoke_unstarted(tx: Transaction, plan: Plan, run_pk: int) -> bool:
     step_id = plan.steps[revoked[0][0]].id
     counters = runs.advance(tx, run_pk, revoked[0][1], transitions, step_id=step_id, ended=len(revoked))
     return counters is not None and plan.is_turn(counters.steps_open)
+
+
+def limit_running(tx: Transaction, run_pk: int, grace_seconds: float) -> None:
+    """What still runs of a stopped run has so long to heed its flag, then its worker's parent ends it.
+
+    After the stop and in a transaction of its own: it would wait for steps that are just ending, and they for it.
+    """
+    tx.run(_LIMIT_RUNNING, {"run": run_pk, "grace": grace_seconds})
 
 
 def cancel_answer(tx: Transaction, plan: Plan, run_pk: int) -> CancelAnswer:

@@ -87,6 +87,12 @@ def cancel(
     answer, settlement = _carry_out(runtime, work, dry_run, patience_seconds)
     if not dry_run:
         dispatch.publish(runtime, plan, context.run_pk, settlement)
+        grace = runtime.config.cancel_grace_seconds
+        runtime.database.retrying(
+            lambda tx: interventions.limit_running(tx, context.run_pk, grace),
+            autocommit=True,
+            patience_seconds=patience_seconds,
+        )
     return answer
 
 

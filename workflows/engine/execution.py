@@ -134,6 +134,9 @@ def end_over_time(runtime: Runtime, unit: Unit, token: int) -> bool:
     job = Job(runtime, plan, plan.steps[unit.ordinal], context, claim)
     limit = job.step.timeout_seconds or 0.0
     failure = engine_failure("StepTimeoutError", f"the step ran longer than its timeout of {limit:g} s", retryable=True)
+    stopped = partial(runs.is_cancel_requested, run_pk=unit.run_pk)
+    if runtime.database.retrying(stopped, autocommit=True, patience_seconds=5.0):
+        failure = engine_failure("StepCancelledError", "the run was stopped, and the step did not heed it")
     if claim.item_from is None:
         return fail(job, failure) is not Outcome.REFUSED
     if mapping.open_calls(job) > 1:

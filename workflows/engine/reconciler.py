@@ -16,7 +16,7 @@ from typing import TypeVar
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
-from workflows.db import upkeep
+from workflows.db import interventions, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.db.units import Unit, leave_canvas
@@ -95,6 +95,8 @@ class Reconciler(threading.Thread):
             self._alone(unit.run_pk, partial(self._top_up, unit))
         for run_pk in self._do(upkeep.overdue_runs):
             self._alone(run_pk, partial(self._settle, run_pk, blocks.time_out))
+            grace = self._runtime.config.cancel_grace_seconds
+            self._do(partial(interventions.limit_running, run_pk=run_pk, grace_seconds=grace))
         for run_pk in self._do(upkeep.unturned_runs):
             # The worker that ended the last step of a block died before it could see to the next one.
             self._alone(run_pk, partial(self._settle, run_pk, turn))

@@ -20,7 +20,7 @@ from tests.support.waiting import wait_until
 from workflows.db import units, upkeep
 from workflows.db.database import Transaction
 from workflows.db.units import Unit, Worker
-from workflows.engine import execution
+from workflows.engine import control, execution
 from workflows.engine.app import make_app
 from workflows.engine.broker import Broker
 from workflows.engine.context import EngineContext
@@ -189,6 +189,25 @@ def test_a_try_over_its_time_is_ended_and_its_process_killed(hands: Hands, child
     hands.keeper((unit, child.pid)).renew()
     assert child.wait(10) == -signal.SIGKILL
     assert hands.standing(unit)[0] == "FAILURE"
+
+
+def test_a_step_that_does_not_heed_a_cancel_is_revoked_and_its_process_killed_after_a_grace(
+    hands: Hands, child: subprocess.Popen[bytes]
+) -> None:
+    unit = start(hands)
+    hands.claim(unit, child.pid)
+    (run_id,) = (row[0] for row in hands.rows("SELECT task_id FROM job_runs"))
+    assert control.cancel(hands.runtime, run_id).stopping == 1
+    keeper = hands.keeper((unit, child.pid))
+    keeper.renew()
+    assert hands.standing(unit, "status") == ("PROGRESS",), "it has the grace to stop by itself"
+    hands.change(
+        "UPDATE step_runs SET deadline_at = deadline_at - :grace", grace=hands.runtime.config.cancel_grace_seconds
+    )
+    keeper.renew()
+    assert child.wait(10) == -signal.SIGKILL
+    assert hands.standing(unit, "status, failures") == ("REVOKED", 0)
+    assert hands.rows("SELECT status FROM job_runs") == [("REVOKED",)]
 
 
 def test_a_step_that_ends_by_itself_at_the_last_moment_is_not_killed(
