@@ -17,6 +17,7 @@ from workflows.db.queries import RunView, find_run
 from workflows.engine import launch
 from workflows.engine.launch import Submitted
 from workflows.engine.runtime import Runtime
+from workflows.engine.secrets import hide_in_logs
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, NotFoundError
 from workflows.model.states import State
 from workflows.settings import NO_RESULTS, Config
@@ -49,6 +50,7 @@ class Services:
         """Load the steps and describe broker and database; neither needs to answer yet."""
         steps = load_steps(config.step_modules)
         runtime = runtime_of(config, steps)
+        hide_in_logs(runtime.secrets.redact)
         runtime.app.conf.update({f"redis_{name}": seconds for name, seconds in REDIS_TIMEOUTS.items()})
         if config.broker_url.startswith("redis"):
             runtime.app.conf.broker_transport_options = {**runtime.app.conf.broker_transport_options, **REDIS_TIMEOUTS}

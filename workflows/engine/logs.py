@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from celery import current_app
 from celery.signals import setup_logging
+from celery.utils.log import LoggingProxy
 
 from workflows.settings import Config, SettingsError
 
@@ -54,11 +56,15 @@ def attend_celery(config: Config) -> None:
     @setup_logging.connect(weak=False)
     def set_up(loglevel: int = logging.INFO, logfile: str | None = None, **_: Any) -> None:
         install_json(loglevel, logfile)
+        # What steps print becomes lines as well, and passes what hides secrets in them.
+        current_app.log.redirect_stdouts("WARNING")
 
 
 def install_json(level: int, file: str | None = None) -> None:
     """Let all loggers of this process write JSON, to `file` or to standard error, instead of what they wrote before."""
-    handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
+    # A forked child of a worker has the parent's stand-in for standard error, which logs what is written to it.
+    stream = sys.__stderr__ if isinstance(sys.stderr, LoggingProxy) else sys.stderr
+    handler = logging.FileHandler(file) if file else logging.StreamHandler(stream)
     handler.setFormatter(json_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

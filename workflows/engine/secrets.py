@@ -159,11 +159,12 @@ def hide_in_logs(redact: Callable[[str], str]) -> None:
         hidden = redact(text)
         if hidden != text:
             record.msg, record.args = hidden, None
-        if record.exc_info:
+        if record.exc_info and record.exc_info[0] is not None:
             text = formatter.formatException(record.exc_info)
-            hidden = redact(text)
-            if hidden != text:
-                record.exc_info, record.exc_text = None, hidden
+            traceback = redact(text)
+            if traceback != text:
+                # Formatters write tracebacks themselves, each in its own way: this one becomes part of the message.
+                record.msg, record.args, record.exc_info = f"{hidden}\n{traceback}", None, None
         return record
 
     hiding._hides_over = make  # type: ignore[attr-defined]  # noqa: SLF001 - our own function: it is never stacked
