@@ -237,7 +237,7 @@ def require_keys_beyond_loopback(host: str, database: Database) -> None:
         ForbiddenError: no key was ever made, and `host` is within reach of other machines.
         DatabaseUnavailableError: the database does not answer.
     """
-    if host == "localhost" or _is_loopback(host):
+    if is_loopback(host):
         return
     if not database.retrying(api_keys.has_keys, autocommit=True, patience_seconds=5.0):
         raise ForbiddenError(
@@ -251,7 +251,7 @@ def refusal_of(scope: Scope, rules: Rules) -> CeleriacError | None:
     headers = Headers(scope=scope)
     client, server = scope.get("client"), scope.get("server")
     is_unix_socket = client is None and server is not None and server[1] is None
-    if not is_unix_socket and not (client and _is_loopback(client[0])):
+    if not is_unix_socket and not (client and is_loopback(client[0])):
         return ForbiddenError(
             "without a key this API serves its own machine only",
             "make one with `celeriac keys create` on the server, and send it as `Authorization: Bearer KEY`",
@@ -265,7 +265,7 @@ def refusal_of(scope: Scope, rules: Rules) -> CeleriacError | None:
 
 def _is_known_host(headers: Headers, rules: Rules) -> bool:
     name = _host_name(headers.get("host", ""))
-    return name == "localhost" or _is_loopback(name) or name in rules.hosts
+    return is_loopback(name) or name in rules.hosts
 
 
 def _is_own_origin(scope: Scope, headers: Headers, rules: Rules, *, exactly: bool = False) -> bool:
@@ -317,9 +317,12 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].lower()
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name localhost, is this machine's own."""
+    if host == "localhost":
+        return True
     try:
-        found = ip_address(address)
+        found = ip_address(host)
     except ValueError:
         return False
     mapped = getattr(found, "ipv4_mapped", None)

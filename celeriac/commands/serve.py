@@ -41,10 +41,27 @@ def command(host: str, port: int, with_worker: bool, concurrency: int | None, lo
     if concurrency is not None and not with_worker:
         raise click.UsageError("--concurrency is for the worker: add --with-worker")
     check_port(port, host)
+    _check_address(config, host)
     if with_worker:
         _serve_all(config, host, port, concurrency, loglevel, as_json)
     else:
         _serve_api(config, host, port, loglevel, as_json)
+
+
+def _check_address(config: Config, host: str) -> None:
+    """Where other machines can reach it, only an installation with keys is served."""
+    from api.guard import is_loopback, require_keys_beyond_loopback
+    from celeriac.backends import prepare
+    from workflows.db.database import Database
+
+    if is_loopback(host):
+        return
+    database = Database(config.database_url)
+    try:
+        prepare(database)
+        require_keys_beyond_loopback(host, database)
+    finally:
+        database.close()
 
 
 def _serve_api(config: Config, host: str, port: int, loglevel: str, as_json: bool) -> None:
