@@ -115,6 +115,7 @@ def runtime_of(config: Config, steps: StepRegistry | None = None) -> Runtime:
     from workflows.db.database import Database
     from workflows.engine.app import make_app
     from workflows.engine.runtime import Runtime
+    from workflows.engine.signing import signer_of_database
     from workflows.steps.registry import StepRegistry
 
     if not logging.getLogger().handlers:
@@ -132,7 +133,9 @@ def runtime_of(config: Config, steps: StepRegistry | None = None) -> Runtime:
         raise BrokerUnavailableError(
             f"CELERY_BROKER_URL or CELERY_RESULT_BACKEND cannot be used: {error}", remedy
         ) from error
-    return Runtime(config, Database(config.database_url), app, steps if steps is not None else StepRegistry())
+    database = Database(config.database_url)
+    app.signer = signer_of_database(database)
+    return Runtime(config, database, app, steps if steps is not None else StepRegistry())
 
 
 def prepare(database: Database) -> None:

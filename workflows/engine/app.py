@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery
-from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from workflows.engine.canvas import COUNTS_CHORDS, EXECUTE_TASK, RUN_QUEUE
-from workflows.settings import Config
+from workflows.engine.signing import SigningAmqp, SigningApp
+from workflows.settings import Config, SettingsError
 
 QUEUES = (RUN_QUEUE, "processing")
 """Queues of the first system: heavy steps, and the many small ones. Steps may name others."""
@@ -37,15 +36,18 @@ class _SteadyConnection(Connection):
         return found
 
 
-class _Amqp(AMQP):
+class _Amqp(SigningAmqp):
     Connection = _SteadyConnection
 
 
-def make_app(config: Config, *, name: str = "celeriac", extra_queues: tuple[str, ...] = ()) -> Celery:
-    """A configured Celery application, without the engine's tasks (`workflows.engine.tasks.install` adds them)."""
+def make_app(config: Config, *, name: str = "celeriac", extra_queues: tuple[str, ...] = ()) -> SigningApp:
+    """A configured Celery application, without the engine's tasks (`workflows.engine.tasks.install` adds them).
+
+    It can publish tasks once its `signer` is set.
+    """
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "workflows.engine.transport:Transport"
-    app = Celery(name, set_as_current=False, amqp=_Amqp)
+    app = SigningApp(name, set_as_current=False, amqp=_Amqp)
     app.conf.update(celery_settings(config, extra_queues))
     return app
 
@@ -57,9 +59,9 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "broker_url": config.broker_url,
         "result_backend": config.result_backend,
         COUNTS_CHORDS: config.has_chords,
-        "task_serializer": config.text("CELERY_TASK_SERIALIZER", "json"),
-        "result_serializer": config.text("CELERY_RESULT_SERIALIZER", "json"),
-        "accept_content": [c.strip() for c in config.text("CELERY_ACCEPT_CONTENT", "json").split(",")],
+        "task_serializer": _json_only(config, "CELERY_TASK_SERIALIZER"),
+        "result_serializer": _json_only(config, "CELERY_RESULT_SERIALIZER"),
+        "accept_content": [_json_only(config, "CELERY_ACCEPT_CONTENT")],
         "timezone": config.text("CELERY_TIMEZONE", "UTC"),
         "enable_utc": config.boolean("CELERY_ENABLE_UTC", True),
         "worker_prefetch_multiplier": config.integer("CELERY_WORKER_PREFETCH_MULTIPLIER", 1),
@@ -119,3 +121,11 @@ def _transport_settings(config: Config) -> dict[str, Any]:
             "control_queue_durable": True,
         }
     return {}
+
+
+def _json_only(config: Config, name: str) -> str:
+    """`json`, which these settings of the first system have as their value; others could carry code."""
+    given = {word.strip() for word in config.text(name, "json").split(",")}
+    if given - {"json", "application/json"}:
+        raise SettingsError(f"messages are JSON only, and {name} says otherwise", f"unset it, or use {name}=json")
+    return "json"

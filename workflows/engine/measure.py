@@ -24,6 +24,7 @@ from kombu.utils.json import dumps, loads
 
 from workflows.compile.budget import MessageSize
 from workflows.engine.canvas import STEP_TASK, send
+from workflows.engine.signing import Signer, SigningApp
 
 _TASK_OPTIONS = ("ignore_result", "serializer", "compression", "expires", "time_limit", "soft_time_limit")
 """What a task's class adds to its messages."""
@@ -94,7 +95,7 @@ def _kind(canvas: Signature) -> str:
     return "step" if canvas.task == STEP_TASK else "job"
 
 
-class _Twin(Celery):
+class _Twin(SigningApp):
     """An application that answers like the one it copies, but has neither broker nor result backend."""
 
     origin: Origin | None = None
@@ -141,7 +142,8 @@ class _ListTransport(virtual.Transport):
 
 
 def _twin(app: Celery) -> _Twin:
-    twin = _Twin(app.main, set_as_current=False, fixups=())
+    twin = _Twin(app.main, set_as_current=False, fixups=(), amqp=app.amqp_cls)
+    twin.signer = Signer(lambda: bytes(32))  # any key: all signatures have the same length
     twin.backend_cls = _NoResults
     twin.chord_sizes = {}
     twin.conf.update({key: value for key, value in app.conf.items() if key.startswith("task_")})

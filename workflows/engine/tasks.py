@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from contextlib import suppress
 from typing import Any
 
+import psycopg
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.platforms import EX_FAILURE
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
 from workflows.db import upkeep
@@ -22,12 +25,13 @@ from workflows.engine.mirror import Mirror
 from workflows.engine.outcomes import Outcome
 from workflows.engine.reconciler import Reconciler
 from workflows.engine.runtime import Runtime
-from workflows.model.errors import BrokerUnavailableError, BrokerUnsafeError
+from workflows.engine.signing import SigningApp, verify_all
+from workflows.model.errors import BrokerUnavailableError, BrokerUnsafeError, DatabaseUnavailableError
 
 _log = logging.getLogger(__name__)
 
 
-def install(app: Celery, runtime: Runtime) -> None:
+def install(app: SigningApp, runtime: Runtime) -> None:
     """Register the engine's tasks on `app`, and let its workers keep leases and reconcile."""
 
     @app.task(
@@ -62,8 +66,17 @@ def install(app: Celery, runtime: Runtime) -> None:
     _attend_workers(app, runtime)
 
 
-def _attend_workers(app: Celery, runtime: Runtime) -> None:
+def _attend_workers(app: SigningApp, runtime: Runtime) -> None:
     threads: list[LeaseKeeper | Reconciler | Mirror] = []
+
+    @celeryd_init.connect(weak=False)
+    def be_careful(instance: Any, **_: Any) -> None:
+        if instance.app is not app:
+            return
+        verify_all(app)
+        # Before the pool forks, so that no child reads it again. Without a database or tables it is read later.
+        with suppress(DatabaseUnavailableError, psycopg.Error, sqlite3.Error):
+            app.signer.load()
 
     @worker_ready.connect(weak=False)
     def begin(sender: Any, **_: Any) -> None:

@@ -24,6 +24,7 @@ from workflows.engine.canvas import (
     publish_steps,
 )
 from workflows.engine.measure import measure
+from workflows.engine.signing import HEADER, Signer
 from workflows.model.errors import BrokerUnavailableError
 from workflows.model.spec import StepSpec, Workflow
 from workflows.settings import Config
@@ -41,6 +42,7 @@ def app(broker_url: str) -> Iterator[Celery]:
 @contextmanager
 def application(broker: str, backend: str) -> Iterator[Celery]:
     made = make_app(Config({"CELERY_BROKER_URL": broker, "CELERY_RESULT_BACKEND": backend}))
+    made.signer = Signer(lambda: bytes(32))
 
     @made.task(name=STEP_TASK, ignore_result=True, shared=False)
     def step(run_pk: int, ordinal: int, part: int = 0) -> None:
@@ -98,7 +100,9 @@ def test_our_messages_are_those_that_celery_itself_would_send(
 ) -> None:
     def sent(queue: str) -> dict[str, object]:
         message = json.loads(broker_client.lpop(queue))  # type: ignore[arg-type]
-        return {key: value for key, value in message["headers"].items() if key not in {"id", "root_id", "group"}}
+        return {
+            key: value for key, value in message["headers"].items() if key not in {"id", "root_id", "group", HEADER}
+        }
 
     for plan in (CHAIN, GROUP, CHORD):
         fragment = plan.fragments[0]

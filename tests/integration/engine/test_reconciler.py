@@ -16,6 +16,7 @@ from workflows.engine.execution import fail
 from workflows.engine.outcomes import failure_of
 from workflows.engine.reconciler import TICK_SECONDS
 from workflows.engine.runtime import Lru
+from workflows.engine.signing import Signer
 from workflows.model.errors import TransientError
 from workflows.model.parser import parse_workflow
 from workflows.settings import Config
@@ -139,6 +140,7 @@ def test_what_could_not_be_published_is_sent_without_asking_for_evidence(
     hands: Hands, broker_client: redis.Redis, is_started: bool
 ) -> None:
     nobody = make_app(Config({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}))
+    nobody.signer = Signer(lambda: bytes(32))
     cut_off = replace(hands.runtime, app=nobody)
     for queue in ("research", "processing"):
         broker_client.lpush(queue, "many", "others")
