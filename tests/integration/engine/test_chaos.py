@@ -22,7 +22,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_random_runs_under_random_faults_keep_every_promise(open_folder: Path) -> None:
     verdict = carry_out(Trial(runs=8, seed=5, database="postgresql", workers=2, at_once=8), open_folder)
     assert [str(violation) for violation in verdict.violations] == []
@@ -38,7 +38,7 @@ def test_every_random_work_is_a_workflow_whose_end_is_foretold() -> None:
         assert work == make_work(7, number)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_steps_that_do_not_wait_for_all_their_parents_are_noticed(open_folder: Path) -> None:
     trial = Trial(runs=6, seed=5, database="sqlite", bug="deps", workers=1, intensity=0.001, end_seconds=3.0)
     verdict = carry_out(trial, open_folder)

@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_whoever_is_struck_at_a_border_the_run_ends_right(database: Database, folder: Path) -> None:
     with matrix(database, folder) as system:
@@ -43,7 +43,7 @@ def test_whoever_is_struck_at_a_border_the_run_ends_right(database: Database, fo
     assert [f"{result.case}: {violation}" for result in results for violation in result.violations] == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_late_result_that_is_taken_is_noticed(folder: Path) -> None:
     with matrix("sqlite", folder, bug="fence") as system:
         result = system.try_case(Case("sqlite", Strike("body: before", "STOP")))
