@@ -14,7 +14,7 @@ import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.cluster import PROJECT
+from workflows.stack.processes import dies_with_parent
 
 LIBRARIES = (
     "workflows.engine.worker",
@@ -58,7 +59,7 @@ class Child:
 
 
 class Nursery:
-    """`bear` gives processes; `close` ends the nursery, and them not.
+    """`bear` gives processes; they end with the nursery, which ends when its owner does, however that happens.
 
     Args:
         env: Environment of all of them, as the kernel shows it to others.
@@ -93,21 +94,24 @@ def _main() -> None:
     """Fork for each line of standard input."""
     for library in LIBRARIES:
         __import__(library)
+    end_with_nursery = dies_with_parent()
     # The kernel buries the dead.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         wish = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _live(wish)
+            _live(wish, end_with_nursery)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()
 
 
-def _live(wish: dict[str, object]) -> None:
+def _live(wish: dict[str, object], end_with_nursery: Callable[[], None] | None) -> None:
     """What a newborn does until its end."""
     code = 1
     try:
+        if end_with_nursery is not None:
+            end_with_nursery()
         os.setsid()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         descriptor = os.open(str(wish["log"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
