@@ -114,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _go_on(self, pick: int, node: str) -> None:
         """What a worker would do: go on with what it holds, claim what is ready, allocate more of a map."""
-        holding = [handle for handle in self.twin.claims if self.twin.owned(handle)]
+        holding = self._holding()
         if not holding or pick % 3 == 0:
             if pick % 4 == 0:
                 self._allocate(1 + pick % 3)
@@ -158,6 +158,49 @@ class StoreMachine(RuleBasedStateMachine):
         handle = self.handle(pick, ranges=ranges)
         if handle is not None:
             self.ask("put_off", handle, status, is_late=is_late, failed=failed)
+
+    def _holding(self) -> list[int]:
+        return [handle for handle in self.twin.claims if self.twin.owned(handle)]
+
+    @precondition(lambda self: self._holding())
+    @rule(pick=picks, late=st.sampled_from(["end", "put_off", "hold", "renew", "end_range"]))
+    def be_overtaken(self, pick: int, late: str) -> None:
+        """Somebody is frozen beyond the lease, another one takes over, and then the first one goes on."""
+        holding = self._holding()
+        handle = holding[pick % len(holding)]
+        key = self.twin.claims[handle][0]
+        read = self.ask("leases", "one")
+        self.ask("expire", key)
+        self.ask("take_back_expired", key)
+        self.handles += 1
+        self.ask("claim", self.handles, key, "two")
+        if late == "renew":
+            self.ask("renew", "one", read)
+        elif late == "put_off":
+            self.ask("put_off", handle, State.RETRY, is_late=False, failed=True)
+        elif late == "hold":
+            self.ask("hold", handle)
+        elif key[1]:
+            self.ask("end_range", handle, ["SUCCESS"])
+        elif late == "end" and key[0] != MAP:
+            self.ask("end", handle, State.SUCCESS)
+
+    @precondition(lambda self: self._expander() is not None and self.twin.owned(self._expander() or 0))
+    @rule(late=st.sampled_from(["renew", "put_off", "open_map"]))
+    def open_a_map_without_hearing_of_it(self, late: str) -> None:
+        """What was decided before a map was open is done after."""
+        handle = self._expander()
+        assert handle is not None
+        self._add_calls(CALLS)
+        read = [(node, self.ask("leases", node)) for node in ("one", "two")]
+        self.ask("open_map", handle)
+        if late == "renew":
+            for node, held in read:
+                self.ask("renew", node, held)
+        elif late == "put_off":
+            self.ask("put_off", handle, State.PENDING, is_late=False, failed=False)
+        else:
+            self.ask("open_map", handle)
 
     @precondition(lambda self: self.twin.claims)
     @rule(pick=picks, ranges=st.booleans())
