@@ -35,6 +35,9 @@ class DirectContext:
     def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))
 
+    def rate_limit(self, name: str) -> None:
+        raise AssertionError(f"no rate limit {name} is declared outside of a run")
+
     def check_cancelled(self) -> None:
         return None
 

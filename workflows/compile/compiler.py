@@ -43,6 +43,8 @@ def compile_workflow(workflow: Workflow, *, chords: bool = True) -> Plan:
         timeout_seconds=workflow.timeout_seconds,
         concurrency=workflow.concurrency,
         chords=chords,
+        rate_limits=workflow.rate_limits,
+        pools=workflow.pools,
     )
 
 
@@ -54,10 +56,10 @@ def _draft(specs: tuple[StepSpec, ...]) -> Draft:
     ordinals = {spec.id: ordinal for ordinal, spec in enumerate(specs)}
     edges = ((ordinals[needed], ordinals[spec.id]) for spec in specs for needed in spec.needs)
     ruled = frozenset(ordinals[spec.id] for spec in specs if spec.run_if is not TriggerRule.ALL_SUCCESS)
-    maps = frozenset(ordinals[spec.id] for spec in specs if spec.for_each is not None)
-    # A canvas goes on after a success only, and a map leaves its worker before it is done.
+    leaving = frozenset(ordinals[spec.id] for spec in specs if spec.for_each or spec.rate_limit or spec.pool)
+    # A canvas goes on after a success only, and these leave their worker before they are done.
     turns = {ordinal: spec.block.turn for ordinal, spec in enumerate(specs) if spec.block is not Block.STEPS}
-    return Draft(Graph.of(len(specs), edges), ruled=ruled, alone=ruled | maps, turns=turns)
+    return Draft(Graph.of(len(specs), edges), ruled=ruled, alone=ruled | leaving, turns=turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,9 @@ def _step(ordinal: int, spec: StepSpec, graph: Graph, place: _Place) -> PlanStep
         run_if=spec.run_if,
         when=spec.when,
         block=spec.block,
+        rate_limit=spec.rate_limit,
+        pool=spec.pool,
+        priority=spec.priority,
         predecessors=graph.predecessors[ordinal],
         successors=graph.successors[ordinal],
         fragment=place.fragment,

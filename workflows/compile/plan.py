@@ -7,11 +7,11 @@ time. Steps are numbered by `ordinal`, their index in a topological order, and a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from workflows.model.policies import Behavior, Concurrency, RetryPolicy, Tolerance
+from workflows.model.policies import Behavior, Concurrency, Rate, RetryPolicy, Tolerance
 from workflows.model.spec import Block, ForEach, Json, ParamSpec, TriggerRule
 
 PLAN_FORMAT = 1
@@ -87,6 +87,9 @@ class PlanStep:
     run_if: TriggerRule
     when: str | bool | None
     block: Block
+    rate_limit: str | None
+    pool: str | None
+    priority: int
     predecessors: tuple[int, ...]
     successors: tuple[int, ...]
     fragment: int
@@ -119,6 +122,8 @@ class Plan:
     timeout_seconds: float | None = None
     concurrency: Concurrency | None = None
     chords: bool = True
+    rate_limits: Mapping[str, Rate] = field(default_factory=dict)
+    pools: Mapping[str, int] = field(default_factory=dict)
     format: int = PLAN_FORMAT
 
     @property
@@ -171,6 +176,8 @@ class Plan:
             timeout_seconds=value["timeout_seconds"],
             concurrency=_concurrency_from_json(value["concurrency"]),
             chords=value["chords"],
+            rate_limits={name: Rate(**rate) for name, rate in value["rate_limits"].items()},
+            pools=value["pools"],
             format=value["format"],
         )
 
@@ -195,6 +202,9 @@ def _step_from_json(value: Mapping[str, Any]) -> PlanStep:
         run_if=TriggerRule(value["run_if"]),
         when=value["when"],
         block=Block(value["block"]),
+        rate_limit=value["rate_limit"],
+        pool=value["pool"],
+        priority=value["priority"],
         predecessors=tuple(value["predecessors"]),
         successors=tuple(value["successors"]),
         fragment=value["fragment"],

@@ -49,9 +49,9 @@ _ALLOCATE = Statement("""
     WHERE run_pk = :run AND ordinal = :ordinal AND part = 0""")
 _ADD_RANGE = Statement("""
     INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, generation, ready_at,
-        dispatched_at, next_dispatch_at, dispatch_wait_seconds, item_from, item_to)
+        dispatched_at, next_dispatch_at, dispatch_wait_seconds, item_from, item_to, priority)
     VALUES (:run, :ordinal, :part, :step, :queue, 0, 'sql', :generation, {now}, {now}, {now} + :redispatch, :redispatch,
-        :item_from, :item_to)""")
+        :item_from, :item_to, :priority)""")
 _DROP_RANGE = Statement(
     "DELETE FROM step_runs WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND part > 0"
 )
@@ -74,7 +74,8 @@ _END_ITEMS_AT_ONCE = Statement("""
         failures integer, started_at double precision, finished_at double precision, delay double precision)
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index = v.index AND item_runs.status IN ('PENDING', 'RETRY')""")
 _SET_ASIDE = Statement("""
-    UPDATE item_runs SET status = 'RETRY', not_before = {now} + :delay, crashes = crashes + :counted
+    UPDATE item_runs SET status = 'RETRY', not_before = {now} + :delay + :spread * (item_index - :item_from),
+        crashes = crashes + :counted
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index >= :item_from AND item_index < :item_to
         AND status IN ('PENDING', 'RETRY') AND not_before IS NULL""")
 _WAITING = Statement("""
@@ -85,6 +86,9 @@ _TAKE_WAITING = Statement("""
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index IN :items[] AND status = 'RETRY'""")
 _NEXT_WAITING = Statement("""
     SELECT min(not_before) FROM item_runs WHERE run_pk = :run AND ordinal = :ordinal AND status = 'RETRY'""")
+_COUNT_WAITING = Statement("""
+    SELECT count(*) FROM item_runs
+    WHERE run_pk = :run AND ordinal = :ordinal AND status = 'RETRY' AND not_before > {now}""")
 _NEVER_STARTED = Statement("""
     UPDATE item_runs SET status = :status, not_before = NULL
     WHERE run_pk = :run AND ordinal = :ordinal AND status IN ('PENDING', 'RETRY')""")
@@ -244,6 +248,7 @@ def add_ranges(
     queue: str,
     generation: int,
     redispatch_seconds: float,
+    priority: int = 5,
 ) -> None:
     """New ranges `(unit, item_from, item_to)`, to be dispatched after commit."""
     tx.many(
@@ -253,6 +258,7 @@ def add_ranges(
                 **unit.key(),
                 "step": step_id,
                 "queue": queue,
+                "priority": priority,
                 "generation": generation,
                 "redispatch": redispatch_seconds,
                 "item_from": item_from,
@@ -270,12 +276,20 @@ def end_range(tx: Transaction, claim: Claim) -> float | None:
 
 
 def set_aside(
-    tx: Transaction, unit: Unit, item_from: int, item_to: int, *, is_counted: bool, delay_seconds: float = 0.0
+    tx: Transaction,
+    unit: Unit,
+    item_from: int,
+    item_to: int,
+    *,
+    is_counted: bool,
+    delay_seconds: float = 0.0,
+    spread_seconds: float = 0.0,
 ) -> None:
     """Open calls of a range wait to be dispatched one by one, so that only the one that is the cause fails.
 
     Args:
         is_counted: Whether a worker died over them.
+        delay_seconds: When the first is due; each further one `spread_seconds` later.
     """
     tx.run(
         _SET_ASIDE,
@@ -286,8 +300,16 @@ def set_aside(
             "item_to": item_to,
             "counted": int(is_counted),
             "delay": delay_seconds,
+            "spread": spread_seconds,
         },
     )
+
+
+def count_waiting(tx: Transaction, unit: Unit) -> int:
+    """Calls of a map that wait for a time that has not come."""
+    row = tx.row(_COUNT_WAITING, {"run": unit.run_pk, "ordinal": unit.ordinal})
+    assert row is not None
+    return int(row[0])
 
 
 def drop_range(tx: Transaction, unit: Unit) -> None:

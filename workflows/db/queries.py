@@ -80,6 +80,7 @@ _OLDEST_READY = Statement(f"""
         {{now}} - CASE WHEN s.not_before > s.ready_at THEN s.not_before ELSE s.ready_at END
     FROM step_runs s JOIN job_runs j ON j.id = s.run_pk
     WHERE s.pending = 0 AND s.status IN ({quoted(CLAIMABLE)}) AND s.ready_at IS NOT NULL
+        AND s.next_dispatch_at IS NOT NULL
         AND (s.not_before IS NULL OR s.not_before <= {{now}})
     ORDER BY s.ready_at LIMIT 1""")
 

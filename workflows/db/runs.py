@@ -26,8 +26,8 @@ _ADD_VERSION = Statement("""
     VALUES (:workflow, :fingerprint, :chords, :source, :plan, :steps, {now})
     ON CONFLICT (workflow_id, fingerprint, chords) DO NOTHING RETURNING id""")
 _ADD_PLAN_STEP = Statement("""
-    INSERT INTO plan_steps (version_id, ordinal, step_id, pending, arrives_by, queue)
-    VALUES (:version, :ordinal, :step, :pending, :arrives_by, :queue)""")
+    INSERT INTO plan_steps (version_id, ordinal, step_id, pending, arrives_by, queue, priority)
+    VALUES (:version, :ordinal, :step, :pending, :arrives_by, :queue, :priority)""")
 _PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
 
 _ADD_RUN = Statement("""
@@ -51,12 +51,12 @@ _START = Statement("""
     RETURNING version_id, event_seq, started_at""")
 _MATERIALISE = Statement("""
     INSERT INTO step_runs (run_pk, ordinal, part, step_id, queue, pending, arrives_by, ready_at, dispatched_at,
-        next_dispatch_at, dispatch_wait_seconds)
+        next_dispatch_at, dispatch_wait_seconds, priority)
     SELECT CAST(:run AS bigint), ordinal, 0, step_id, queue, pending, arrives_by,
         CASE WHEN pending = 0 THEN CAST(:now AS double precision) END,
         CASE WHEN pending = 0 THEN CAST(:now AS double precision) END,
         CASE WHEN pending = 0 THEN CAST(:now AS double precision) + :redispatch END,
-        CAST(:redispatch AS double precision)
+        CAST(:redispatch AS double precision), priority
     FROM plan_steps WHERE version_id = :version ORDER BY ordinal""")
 
 _ADVANCE = Statement("""
@@ -201,6 +201,7 @@ def register_version(tx: Transaction, plan: Plan, source: str) -> int:
                 "pending": len(step.predecessors) or int(step.block is not Block.STEPS),
                 "arrives_by": step.arrives_by.value,
                 "queue": step.queue,
+                "priority": step.priority,
             }
             for step in plan.steps
         ],

@@ -68,6 +68,7 @@ plan_steps = Table(
     Column("pending", Integer, nullable=False),
     Column("arrives_by", Text, nullable=False),
     Column("queue", Text, nullable=False),
+    Column("priority", Integer, nullable=False, server_default=text("5")),
     sqlite_with_rowid=False,
 )
 
@@ -189,6 +190,9 @@ step_runs = Table(
     Column("next_dispatch_at", Double),
     Column("dispatch_wait_seconds", Double, nullable=False, server_default=text("10")),
     Column("parked_since", Double),
+    # The pool or rate limit that the unit holds or waits for.
+    Column("limit_name", Text),
+    Column("priority", Integer, nullable=False, server_default=text("5")),
     Column("started_at", Double),
     Column("finished_at", Double),
     Column("progress_done", Double),
@@ -324,6 +328,13 @@ workers = Table(
     Column("steady_since", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
     Column("is_leaving", Boolean, nullable=False, server_default=text("false")),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("booked_until", Double, nullable=False),
 )
 
 leader_leases = Table(

@@ -72,7 +72,7 @@ _OVERTAKEN_RUN = Statement("""
     SELECT 1 FROM job_runs WHERE created_at > :created_at + 1.0 AND status <> 'PENDING' LIMIT 1""")
 _DUE_STEPS = Statement(f"""
     SELECT run_pk, ordinal, part, queue, dispatch_wait_seconds, dispatched_at FROM step_runs
-    WHERE {_READY} AND next_dispatch_at <= {{now}} ORDER BY next_dispatch_at LIMIT 500""")
+    WHERE {_READY} AND next_dispatch_at <= {{now}} ORDER BY priority DESC, next_dispatch_at LIMIT 500""")
 _PUSH_STEP = Statement(f"""
     UPDATE step_runs SET redispatches = redispatches + 1, arrives_by = 'sql', dispatched_at = {{now}},
         next_dispatch_at = {{now}} + :wait, dispatch_wait_seconds = :wait

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -12,12 +13,13 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from workflows.db import runs, units
+from workflows.db import limits, runs, units
 from workflows.db.database import Transaction, is_passing
 from workflows.db.units import Claim
 from workflows.engine.outcomes import Failure, safe_text
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, PermanentError, StepCancelledError
+from workflows.model.policies import Rate
 
 LOG_LINES_PER_TRY = 1_000
 LOG_LINE_LENGTH = 4_000
@@ -40,7 +42,9 @@ class EngineContext:
         step_id: str,
         item_key: str | None = None,
         attempt: int | None = None,
+        rates: Mapping[str, Rate] | None = None,
     ) -> None:
+        self._rates = rates or {}
         self._runtime = runtime
         self._claim = claim
         self._stack = ExitStack()
@@ -82,6 +86,19 @@ class EngineContext:
         run_pk = self._claim.unit.run_pk
         if self._runtime.database.retrying(lambda tx: runs.is_cancel_requested(tx, run_pk), autocommit=True):
             raise StepCancelledError(f"run {self.run_id} was cancelled")
+
+    def rate_limit(self, name: str) -> None:
+        """See `StepContext.rate_limit`."""
+        rate = self._rates.get(name)
+        if rate is None:
+            known = ", ".join(sorted(self._rates)) or "none"
+            raise PermanentError(f"the definition declares no rate limit '{name}'; there is {known}")
+        wait, _ = self._runtime.database.retrying(lambda tx: limits.start(tx, name, rate, math.inf))
+        while wait > 0:
+            pause = min(wait, 0.5)
+            self._runtime.machine.sleep(pause)
+            wait -= pause
+            self.check_cancelled()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -12,6 +12,7 @@ from celery.canvas import Signature
 from workflows.compile.plan import Plan
 from workflows.db import upkeep
 from workflows.db.groups import LetGo
+from workflows.db.limits import Woken
 from workflows.db.units import Unit
 from workflows.engine.canvas import execute_signature, fragment_canvas, step_signature
 from workflows.engine.runtime import Runtime
@@ -24,10 +25,10 @@ _log = logging.getLogger(__name__)
 def canvases(
     runtime: Runtime, plan: Plan, run_pk: int, ready: Iterable[int], ranges: Iterable[Unit]
 ) -> list[Signature]:
-    """The canvases to publish: a whole fragment where all its heads are ready, a single task otherwise."""
+    """The canvases to publish, by priority: a whole fragment where all its heads are ready, a single task otherwise."""
     found: list[Signature] = []
     by_fragment: dict[int, list[int]] = {}
-    for ordinal in ready:
+    for ordinal in sorted(ready, key=lambda ordinal: -plan.steps[ordinal].priority):
         by_fragment.setdefault(plan.steps[ordinal].fragment, []).append(ordinal)
     for index, ordinals in by_fragment.items():
         fragment = plan.fragments[index]
@@ -56,6 +57,7 @@ def publish_singly(runtime: Runtime, plan: Plan, ready: Sequence[Unit]) -> None:
 def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -> None:
     """Send what a committed transaction made ready."""
     publish_runs(runtime, settlement.runs)
+    publish_woken(runtime, settlement.woken)
     if not settlement.ready and not settlement.ranges:
         return
     signatures = canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges)
@@ -76,6 +78,16 @@ def publish_runs(runtime: Runtime, let_go: Sequence[LetGo]) -> bool:
                 runtime.database.retrying(partial(upkeep.mark_run_unsent, run_pk=run.run_pk), patience_seconds=5.0)
         return False
     return True
+
+
+def publish_woken(runtime: Runtime, woken: Sequence[Woken]) -> None:
+    """Send what has waited for a slot of a pool and may try again."""
+    if woken:
+        signatures = [
+            step_signature(runtime.app, unit.run_pk, unit.ordinal, part=unit.part, queue=queue)
+            for unit, queue in ((one.unit, one.queue) for one in woken)
+        ]
+        _send(runtime, signatures, [one.unit for one in woken])
 
 
 def _send(runtime: Runtime, signatures: list[Signature], units: Sequence[Unit]) -> None:

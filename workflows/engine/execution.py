@@ -14,7 +14,7 @@ from workflows.db import completion, payloads, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.db.units import Unit
-from workflows.engine import conditions, dispatch, logs, mapping, recovery
+from workflows.engine import conditions, dispatch, limits, logs, mapping, recovery
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -62,12 +62,14 @@ def run_claimed(job: Job) -> Outcome:
     definition = runtime.steps.get(step.uses)
     if definition is None:
         return _park(job)
+    if (step.pool is not None or step.rate_limit is not None) and (parked := _limited(job)) is not None:
+        return parked
     if claim.crashes >= runtime.config.max_crashes and claim.item_from is None:
         lost = f"worker lost: the step took its worker process down {claim.crashes} times"
         return fail(job, engine_failure("WorkerLostError", lost))
     if step.for_each is not None:
         return _run_range(job, definition) if claim.item_from is not None else _expand(job)
-    ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None)
+    ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None, rates=job.plan.rate_limits)
     try:
         limit = runtime.config.max_output_bytes
         output = call(definition, _inputs(job), ctx, runtime.machine, step.timeout_seconds, limit)
@@ -102,6 +104,14 @@ def _declined(job: Job) -> Outcome | None:
         return Outcome.REFUSED
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
     return Outcome.RETURN
+
+
+def _limited(job: Job) -> Outcome | None:
+    """The step needs more than a worker; None when it has got it."""
+    try:
+        return limits.enter(job)
+    except DatabaseUnavailableError as error:
+        return _release(job, str(error))
 
 
 def _run_range(job: Job, definition: StepDefinition) -> Outcome:
@@ -218,15 +228,16 @@ def complete(
     if lines:
         runs.add_logs(tx, lines)
     advance(tx, job.plan, job.context, at, job.step.id, settlement)
+    if job.step.pool is not None:
+        settlement.woken = limits.leave(tx, job.plan, job.step.pool, job.runtime)
     return settlement
 
 
 def _is_plain(job: Job) -> bool:
     """Whether the completion may be one statement: on PostgreSQL, where counting alone decides what follows."""
     steps = job.plan.steps
-    return job.runtime.database.dialect == "postgresql" and all(
-        steps[after].run_if is TriggerRule.ALL_SUCCESS for after in job.step.successors
-    )
+    counts = all(steps[after].run_if is TriggerRule.ALL_SUCCESS for after in job.step.successors)
+    return counts and job.runtime.database.dialect == "postgresql" and job.step.pool is None
 
 
 def _complete_at_once(

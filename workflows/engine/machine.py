@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -37,6 +38,10 @@ class Machine:
         """End a child at once; nothing happens when it has ended already."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
 
     @contextmanager
     def time_limit(self, seconds: float | None) -> Iterator[None]:

@@ -18,7 +18,7 @@ from workflows.db.database import Transaction
 from workflows.db.maps import Item, ItemResult
 from workflows.db.runs import Transition
 from workflows.db.units import Unit
-from workflows.engine import dispatch, logs
+from workflows.engine import dispatch, limits, logs
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -103,6 +103,7 @@ class _Range:
         self._lines: list[dict[str, Any]] = []
         self._seconds = 0.0
         self._scope: dict[str, Any] | None = None
+        self._postponed: tuple[int, float] | None = None
         self._deadline_set = job.runtime.clock.monotonic()
 
     def run(self) -> Outcome:
@@ -114,6 +115,8 @@ class _Range:
             for item in wanted:
                 watch.check_cancelled(every_seconds=CANCEL_CHECK_SECONDS)
                 self._put_deadline_off()
+                if job.step.rate_limit is not None and not self._start(item):
+                    break
                 with logs.about(item=item.key):
                     self._run_item(item)
         except StepCancelledError:
@@ -123,7 +126,18 @@ class _Range:
         except DatabaseUnavailableError as error:
             _log.warning("calls of step '%s' of run %s are given back: %s", job.step.id, job.context.run_id, error)
             is_given_back = True
-        return _finish_range(job, self._results, self._seconds, self._lines, is_given_back=is_given_back)
+        return _finish_range(
+            job, self._results, self._seconds, self._lines, is_given_back=is_given_back, postponed=self._postponed
+        )
+
+    def _start(self, item: Item) -> bool:
+        """Take a start of the rate limit; False when the next is too far away, and the rest of the range waits."""
+        wait, is_booked = limits.start_call(self._job)
+        if is_booked:
+            self._job.runtime.machine.sleep(wait)
+        else:
+            self._postponed = (item.index, wait)
+        return is_booked
 
     def _put_deadline_off(self) -> None:
         timeout = self._job.step.timeout_seconds
@@ -141,7 +155,9 @@ class _Range:
     def _run_item(self, item: Item) -> None:
         job, clock = self._job, self._job.runtime.clock
         attempt = item.failures + item.crashes + 1
-        ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id, item.key, attempt)
+        ctx = EngineContext(
+            job.runtime, job.claim, job.context.run_id, job.step.id, item.key, attempt, rates=job.plan.rate_limits
+        )
         started, began = clock.time(), clock.monotonic()
         result: ItemResult
         try:
@@ -304,6 +320,16 @@ def _revoke(tx: Transaction, job: Job, at: float) -> Settlement:
     return settlement
 
 
+def _postpone(tx: Transaction, job: Job, first: int, wait_seconds: float) -> None:
+    """The calls from `first` on come back one by one, after those of the map that wait already."""
+    assert job.step.rate_limit is not None
+    assert job.claim.item_to is not None
+    unit = Unit(job.claim.unit.run_pk, job.claim.unit.ordinal)
+    interval = job.plan.rate_limits[job.step.rate_limit].interval_seconds
+    delay = wait_seconds + maps.count_waiting(tx, unit) * interval
+    maps.set_aside(tx, unit, first, job.claim.item_to, is_counted=False, delay_seconds=delay, spread_seconds=interval)
+
+
 def _finish_range(
     job: Job,
     results: list[ItemResult],
@@ -311,7 +337,14 @@ def _finish_range(
     lines: list[dict[str, Any]],
     *,
     is_given_back: bool = False,
+    postponed: tuple[int, float] | None = None,
 ) -> Outcome:
+    """Count what a range has done.
+
+    Args:
+        is_given_back: The database was away: its open calls are tried again.
+        postponed: From which call on they wait for the rate limit, and how long the first does.
+    """
     claim = job.claim
     unit = Unit(claim.unit.run_pk, claim.unit.ordinal)
     success = sum(r.status == State.SUCCESS for r in results)
@@ -325,6 +358,8 @@ def _finish_range(
         if is_given_back:
             first, last = claim.item_from or 0, claim.item_to or 0
             maps.set_aside(tx, unit, first, last, is_counted=False, delay_seconds=GIVE_BACK_SECONDS)
+        elif postponed is not None:
+            _postpone(tx, job, *postponed)
         for result in results:
             if result.status != State.SUCCESS:
                 units.record_attempt(
@@ -344,6 +379,8 @@ def _finish_range(
         settlement.progress = share(counters, success + failed)
         follow_up(tx, job.plan, unit, counters, job.runtime.config.redispatch_seconds, settlement)
         advance(tx, job.plan, job.context, at, job.step.id, settlement)
+        if job.step.pool is not None:
+            settlement.woken = limits.leave(tx, job.plan, job.step.pool, job.runtime)
         return settlement
 
     settlement = job.runtime.database.retrying(work)

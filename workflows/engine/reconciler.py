@@ -16,7 +16,7 @@ from typing import TypeVar
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
-from workflows.db import interventions, upkeep
+from workflows.db import interventions, limits, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.db.units import Unit, leave_canvas
@@ -100,6 +100,8 @@ class Reconciler(threading.Thread):
         for run_pk in self._do(upkeep.unturned_runs):
             # The worker that ended the last step of a block died before it could see to the next one.
             self._alone(run_pk, partial(self._settle, run_pk, turn))
+        for pool, run_pk in self._do(limits.pools_waited_for):
+            self._alone(run_pk, partial(self._wake, pool, run_pk))
         self._send_runs(self._do(upkeep.due_runs))
         self._send_steps(self._do(upkeep.due_steps))
         next_due = self._do(upkeep.seconds_to_next_due)
@@ -160,6 +162,16 @@ class Reconciler(threading.Thread):
             return
         for unit in self._do(upkeep.expired):
             self._alone(unit.run_pk, partial(recovery.take_back_expired, runtime, unit))
+
+    def _wake(self, pool: str, run_pk: int) -> None:
+        """A slot may have become free without anybody having told those that wait for one."""
+        context = self._runtime.context(run_pk)
+        if context is None:
+            return
+        plan = self._runtime.plan(context.version_id)
+        size, redispatch = plan.pools.get(pool, 1), self._runtime.config.redispatch_seconds
+        woken = self._runtime.database.guarded(lambda tx: limits.wake(tx, pool, size, redispatch))
+        dispatch.publish_woken(self._runtime, woken)
 
     def _top_up(self, unit: Unit) -> None:
         context = self._runtime.context(unit.run_pk)

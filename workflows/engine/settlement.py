@@ -13,6 +13,7 @@ from workflows.compile.plan import ArrivesBy, Plan
 from workflows.db import groups, maps, pauses, payloads, runs, units, upkeep
 from workflows.db.database import Transaction
 from workflows.db.groups import LetGo
+from workflows.db.limits import Woken
 from workflows.db.runs import STEP_PROGRESS, Advance, RunContext, Transition, Turn
 from workflows.db.units import Unit
 from workflows.engine.scope import make_scope
@@ -31,6 +32,7 @@ class Settlement:
         ready: Ordinals of steps to publish after commit: those that no canvas delivers.
         ranges: Ranges of maps to publish after commit.
         runs: Runs of the same concurrency group that may begin now, to publish after commit.
+        woken: Units, of any run, that may try again to get a slot of a pool, to publish after commit.
         transitions: For the run's history, in order.
         ended: How many steps came to their end; `failed` of them by FAILURE.
         progress: Share of the run's work, in `STEP_PROGRESS` a step.
@@ -40,6 +42,7 @@ class Settlement:
     ready: list[int] = field(default_factory=list)
     ranges: list[Unit] = field(default_factory=list)
     runs: list[LetGo] = field(default_factory=list)
+    woken: list[Woken] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     ended: int = 0
     failed: int = 0

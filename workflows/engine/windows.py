@@ -122,6 +122,7 @@ def _allocate(
         ranges,
         step_id=step.id,
         queue=step.queue,
+        priority=step.priority,
         generation=counters.generation,
         redispatch_seconds=redispatch_seconds,
     )

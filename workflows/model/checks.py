@@ -19,6 +19,7 @@ from workflows.model.json_types import Problem, Schema, Unknown, problems
 from workflows.model.language import RULES_THAT_NEED_UPSTREAM
 from workflows.model.nodes import ListNode, MapNode, Node, Scalar, key_position_of, position_of
 from workflows.model.params import schema_of
+from workflows.model.reader import Named
 from workflows.model.spec import Block, Json, Position, TriggerRule
 
 StepSchemas = Mapping[str, tuple[dict[str, Any], dict[str, Any] | None]]
@@ -92,6 +93,8 @@ class _Checker:
         self._input(step, types)
         if step.when is not None:
             self._when(step, step.when)
+        self._limit("rate_limit", step.rate_limit, self.draft.rate_limits)
+        self._limit("pool", step.pool, self.draft.pools)
         if step.run_if in RULES_THAT_NEED_UPSTREAM and not step.needs and not self.reads.get(step.id):
             self.report.add(
                 Code.RULE_NEVER_HOLDS,
@@ -99,6 +102,13 @@ class _Checker:
                 f"'{step.run_if}' can never hold: step '{step.id}' needs nothing",
                 "name the steps that it watches under 'needs'",
             )
+
+    def _limit(self, what: str, named: Named | None, declared: Mapping[str, object]) -> None:
+        if named is None or named.name in declared:
+            return
+        known = f"there are {listed(declared)}" if declared else f"declare it under '{what}s'"
+        hint = self.report.did_you_mean(named.name, declared) or known
+        self.report.add(Code.UNKNOWN_LIMIT, named.position, f"unknown {what} '{named.name}'", hint)
 
     def _when(self, step: StepDraft, node: Scalar) -> None:
         value = self._typed(node, _Place(step, in_when=True), self.types)

@@ -65,6 +65,7 @@ class Code(StrEnum):
     BAD_DEFAULT = "CEL022", "A param's default does not fit the param's own schema."
     UNUSED_PARAM = "CEL023", "A param that no expression reads."
     UNKNOWN_PARAM = "CEL024", "An expression reads a param that is not declared."
+    UNKNOWN_LIMIT = "CEL025", "`rate_limit` or `pool` names a limit that the definition does not declare."
 
     # Expressions
     BAD_EXPRESSION = "CEL030", "An expression is malformed, or names something that does not exist in the language."

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from workflows.model.diagnostics import Code
 from workflows.model.expressions import holds_expression, template_texts
 from workflows.model.language import (
     CONCURRENCY_KEYS,
+    DEFAULT_PRIORITY,
     DEFAULTS_KEYS,
     DEFAULTS_KEYS_LATER,
     FOR_EACH_KEYS,
     MAX_ATTEMPTS,
     MAX_BATCH,
+    MAX_BURST,
     MAX_FACTOR,
     MAX_PARALLEL,
+    MAX_POOL,
+    MAX_PRIORITY,
     MAX_RUNS_AT_ONCE,
     MAX_STEPS,
+    RATE_LIMIT_KEYS,
     RETRY_KEYS,
     STEP_KEYS,
     STEP_KEYS_LATER,
@@ -27,12 +34,13 @@ from workflows.model.language import (
 from workflows.model.names import STEP_NAME
 from workflows.model.nodes import Entry, MapNode, Node, Scalar, describe, key_position_of, position_of, to_json
 from workflows.model.params import schema_problems, value_problems
-from workflows.model.policies import PERMANENT_ERRORS, Behavior, RetryPolicy, Tolerance
+from workflows.model.policies import PERMANENT_ERRORS, Behavior, Rate, RetryPolicy, Tolerance, parse_rate
 from workflows.model.reader import Named, Reader
 from workflows.model.spec import Block, Json, ParamSpec, Position, ScheduleSpec, TriggerRule
 from workflows.model.trigger_drafts import read_triggers
 
 DEFAULT_QUEUE = "processing"
+T = TypeVar("T")
 GIVEN_RETRY = RetryPolicy(max_attempts=4)
 """What the keys left out of a `retry` are; a step without any `retry` is tried once."""
 
@@ -78,6 +86,9 @@ class StepDraft:
     run_if_position: Position = Position()
     when: Scalar | None = None
     block: Block = Block.STEPS
+    rate_limit: Named | None = None
+    pool: Named | None = None
+    priority: int = DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,9 @@ class Defaults:
     queue: str = DEFAULT_QUEUE
     timeout_seconds: float | None = None
     retry: RetryWords | None = None
+    rate_limit: Named | None = None
+    pool: Named | None = None
+    priority: int = DEFAULT_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,8 @@ class Draft:
     outputs: tuple[Entry, ...] = ()
     timeout_seconds: float | None = None
     concurrency: ConcurrencyDraft | None = None
+    rate_limits: Mapping[str, Rate] = field(default_factory=dict)
+    pools: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_definition(root: Node, read: Reader) -> Draft:
@@ -137,7 +153,53 @@ def read_definition(root: Node, read: Reader) -> Draft:
         if outputs is None
         else tuple(entry for entry in outputs if read.check_name(entry.key, entry.position, "an output")),
         concurrency=read.optional(node, "concurrency", lambda inner, what: _concurrency(inner, what, read)),
+        rate_limits=_limits(node, "rate_limits", lambda inner, what: _rate(inner, what, read), read),
+        pools=_limits(node, "pools", lambda inner, what: read.integer(inner, what, 1, MAX_POOL), read),
     )
+
+
+def _limits(root: MapNode, key: str, value: Callable[[Node, str], T | None], read: Reader) -> dict[str, T]:
+    """A mapping of limits by name; one that could not be read is left out, and has been reported."""
+    node = read.optional(root, key, read.mapping)
+    found: dict[str, T] = {}
+    for entry in node or ():
+        if read.check_name(entry.key, entry.position, "a limit"):
+            limit = value(entry.node, f"'{entry.key}'")
+            if limit is not None:
+                found[entry.key] = limit
+    return found
+
+
+def _rate(node: Node, what: str, read: Reader) -> Rate | None:
+    mapping = read.mapping(node, what, "write {rate: 1/3s}")
+    if mapping is None:
+        return None
+    read.check_keys(mapping, RATE_LIMIT_KEYS, frozenset(), what)
+    burst = read.optional(mapping, "burst", lambda inner, name: read.integer(inner, name, 1, MAX_BURST))
+    entry = mapping.entry("rate")
+    if entry is None:
+        read.report.add(Code.MISSING_KEY, mapping.position, f"{what} has no 'rate'", "write {rate: 1/3s}")
+        return None
+    text = read.text(entry.node, "'rate'")
+    if text is None:
+        return None
+    try:
+        return Rate(parse_rate(text), burst or 1)
+    except ValueError:
+        read.report.add(
+            Code.BAD_VALUE, entry.node.position, f"'{text}' is no rate", "write starts per time: 1/3s, 10/m, 100/1h"
+        )
+        return None
+
+
+def _name_of(node: MapNode, key: str, read: Reader) -> Named | None:
+    entry = node.entry(key)
+    name = None if entry is None else read.identifier(entry.node, f"'{key}'")
+    return None if name is None or entry is None else Named(name, entry.node.position)
+
+
+def _priority(node: MapNode, read: Reader) -> int | None:
+    return read.optional(node, "priority", lambda inner, name: read.integer(inner, name, 0, MAX_PRIORITY))
 
 
 def _concurrency(node: Node, what: str, read: Reader) -> ConcurrencyDraft | None:
@@ -199,6 +261,9 @@ def _defaults(node: MapNode, read: Reader) -> Defaults:
         queue=read.optional(node, "queue", read.identifier) or DEFAULT_QUEUE,
         timeout_seconds=read.optional(node, "timeout", lambda inner, what: read.duration(inner, what, positive=True)),
         retry=words,
+        rate_limit=_name_of(node, "rate_limit", read),
+        pool=_name_of(node, "pool", read),
+        priority=DEFAULT_PRIORITY if (priority := _priority(node, read)) is None else priority,
     )
 
 
@@ -267,6 +332,9 @@ def _step(entry: Entry, defaults: Defaults, read: Reader) -> StepDraft:
         queue=read.optional(node, "queue", read.identifier) or defaults.queue,
         run_if=TriggerRule(rule) if rule else TriggerRule.ALL_SUCCESS,
         run_if_position=entry.position if run_if is None else run_if.node.position,
+        rate_limit=_name_of(node, "rate_limit", read) or defaults.rate_limit,
+        pool=_name_of(node, "pool", read) or defaults.pool,
+        priority=defaults.priority if (priority := _priority(node, read)) is None else priority,
         when=read.optional(node, "when", lambda inner, _: _when(inner, read)),
     )
 

@@ -6,10 +6,14 @@ It knows the shape only; names, scopes, types of data and the graph are checked 
 from __future__ import annotations
 
 from workflows.model.language import (
+    DEFAULT_PRIORITY,
     MAX_ATTEMPTS,
     MAX_BATCH,
+    MAX_BURST,
     MAX_FACTOR,
     MAX_PARALLEL,
+    MAX_POOL,
+    MAX_PRIORITY,
     MAX_RUNS_AT_ONCE,
     MAX_STEPS,
 )
@@ -54,6 +58,10 @@ def definition_schema() -> dict[str, Json]:
                     "description": "A run whose steps take longer is stopped, and fails.",
                 },
                 "concurrency": _concurrency(),
+                "rate_limits": _by_name("Starts per time, over all workers and runs.", _rate_limit()),
+                "pools": _by_name(
+                    "Slots over all workers and runs.", {"type": "integer", "minimum": 1, "maximum": MAX_POOL}
+                ),
                 "on_failure": {
                     **_by_name("Steps that run when the run has failed.", {"$ref": "#/$defs/step"}),
                     "minProperties": 1,
@@ -83,7 +91,13 @@ def _shared() -> dict[str, Json]:
         "queue": _name("Celery queue whose workers run it; 'processing' when left out."),
         "timeout": {"$ref": "#/$defs/duration", "description": "A try that runs longer is a failure."},
         "retry": {"$ref": "#/$defs/retry"},
-    }
+        "rate_limit": _name("A name under rate_limits: each try, or call of a map, takes one start of it."),
+        "pool": _name("A name under pools: a try holds one of its slots."),
+        "priority": {
+            "type": "integer", "minimum": 0, "maximum": MAX_PRIORITY, "default": DEFAULT_PRIORITY,
+            "description": "What is ready at the same time goes by priority, the higher first.",
+        },
+    }  # fmt: skip
 
 
 def _step() -> dict[str, Json]:
@@ -165,6 +179,24 @@ def _for_each() -> dict[str, Json]:
             },
         },
         required=("items",),
+    )  # fmt: skip
+
+
+def _rate_limit() -> dict[str, Json]:
+    return _mapping(
+        "A rate limit.",
+        {
+            "rate": {
+                "type": "string",
+                "pattern": r"^\s*[0-9]*[1-9][0-9]*\s*/\s*(\d+(\.\d+)?)?(ms|s|m|h|d)\s*$",
+                "description": "Starts per time, evenly spread: 1/3s, 10/m, 100/1h.",
+            },
+            "burst": {
+                "type": "integer", "minimum": 1, "maximum": MAX_BURST, "default": 1,
+                "description": "Starts that may come at once after a quiet time.",
+            },
+        },
+        required=("rate",),
     )  # fmt: skip
 
 

@@ -10,22 +10,41 @@ MAX_ATTEMPTS = 100
 MAX_BATCH = 100_000
 MAX_PARALLEL = 100_000
 MAX_RUNS_AT_ONCE = 10_000
+MAX_BURST = 10_000
+MAX_POOL = 10_000
+DEFAULT_PRIORITY, MAX_PRIORITY = 5, 9
 MAX_SECONDS = 30 * 86_400.0
 """The longest delay or timeout: 30 days."""
 MAX_FACTOR = 100.0
 
 WORKFLOW_KEYS = frozenset({
-    "id", "description", "params", "triggers", "defaults", "timeout", "concurrency", "steps", "on_failure", "finally",
-    "outputs",
+    "id", "description", "params", "triggers", "defaults", "timeout", "concurrency", "rate_limits", "pools", "steps",
+    "on_failure", "finally", "outputs",
 })  # fmt: skip
 WORKFLOW_KEYS_LATER = frozenset({
-    "rate_limits", "pools", "cache", "priority", "secrets",
+    "cache", "priority", "secrets",
 })  # fmt: skip
-DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry"})
-DEFAULTS_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool"})
-STEP_KEYS = frozenset({"needs", "uses", "with", "for_each", "retry", "timeout", "queue", "run_if", "when"})
-STEP_KEYS_LATER = frozenset({"cache", "priority", "rate_limit", "pool", "secrets"})
+DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry", "priority", "rate_limit", "pool"})
+DEFAULTS_KEYS_LATER = frozenset({"cache"})
+STEP_KEYS = frozenset(
+    {
+        "needs",
+        "uses",
+        "with",
+        "for_each",
+        "retry",
+        "timeout",
+        "queue",
+        "run_if",
+        "when",
+        "priority",
+        "rate_limit",
+        "pool",
+    }
+)
+STEP_KEYS_LATER = frozenset({"cache", "secrets"})
 CONCURRENCY_KEYS = frozenset({"group", "limit", "behavior"})
+RATE_LIMIT_KEYS = frozenset({"rate", "burst"})
 FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})
 TRIGGER_KEYS = frozenset({"schedule"})
 SCHEDULE_KEYS = frozenset({"id", "cron", "timezone", "catchup", "overlap", "params"})

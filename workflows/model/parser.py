@@ -52,6 +52,8 @@ def _workflow(draft: Draft, needs: dict[str, tuple[str, ...]]) -> Workflow:
         steps=tuple(_step(step, needs[step.id]) for step in draft.steps.values()),
         outputs={entry.key: to_json(entry.node) for entry in draft.outputs},
         timeout_seconds=draft.timeout_seconds,
+        rate_limits=draft.rate_limits,
+        pools=draft.pools,
         concurrency=None if draft.concurrency is None else _concurrency(draft.id, draft.concurrency),
     )
 
@@ -75,6 +77,9 @@ def _step(draft: StepDraft, needs: tuple[str, ...]) -> StepSpec:
         run_if=draft.run_if,
         when=None if draft.when is None else to_json(draft.when),
         block=draft.block,
+        rate_limit=None if draft.rate_limit is None else draft.rate_limit.name,
+        pool=None if draft.pool is None else draft.pool.name,
+        priority=draft.priority,
         position=draft.position,
     )
 

@@ -96,6 +96,51 @@ class Concurrency:
     behavior: Behavior = Behavior.QUEUE
 
 
+_RATE = re.compile(r"^(?P<count>\d+)\s*/\s*(?P<period>\d*(?:\.\d+)?(?:ms|s|m|h|d))$")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many starts in a period, evenly spread: `1/3s`, `100/m`.
+
+    Attributes:
+        interval_seconds: From one start to the next.
+        burst: Starts that may come at once after a quiet time.
+    """
+
+    interval_seconds: float
+    burst: int = 1
+
+    def next(self, booked_until: float, now: float) -> tuple[float, float]:
+        """`(wait_seconds, booked_until)` of the next start; both instants are in seconds of the same clock.
+
+        >>> rate = Rate(3.0)
+        >>> rate.next(0.0, 100.0)
+        (0.0, 103.0)
+        >>> rate.next(103.0, 101.0)
+        (2.0, 106.0)
+        """
+        begin = max(booked_until, now)
+        wait = max(0.0, begin - (self.burst - 1) * self.interval_seconds - now)
+        return wait, begin + self.interval_seconds
+
+
+def parse_rate(text: str) -> float:
+    """Seconds from one start to the next of `1/3s`, `10/m`, `100/1h`.
+
+    Raises:
+        ValueError: the text is no rate.
+    """
+    match = _RATE.match(text.strip())
+    period = match["period"] if match else ""
+    if match is None or int(match["count"]) == 0:
+        raise ValueError(f"{text!r} is no rate; write 1/3s, 10/m or 100/1h")
+    seconds = parse_duration(period if period[0].isdigit() else f"1{period}")
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is no rate; its period must be more than 0")
+    return seconds / int(match["count"])
+
+
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """How many calls of a map may fail before the map itself does: a count, or a share of the total."""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from workflows.model.policies import Concurrency, RetryPolicy, Tolerance
+from workflows.model.policies import Concurrency, Rate, RetryPolicy, Tolerance
 
 Json = Any
 """A JSON value: None, bool, int, float, str, list of Json, dict of str to Json."""
@@ -100,6 +100,9 @@ class StepSpec:
         needs: Declared dependencies and those that its expressions imply (`steps.NAME...`), sorted, without doubles.
         with_: Input of the step; strings may hold expressions.
         timeout_seconds: None means no limit.
+        rate_limit: Name under `rate_limits`; each try, or call of a map, takes one start of it.
+        pool: Name under `pools`; a try holds one of its slots.
+        priority: 0 to 9, higher first.
         when: A text that is one expression, or a boolean; when it gives false the step is skipped. None means true.
     """
 
@@ -114,6 +117,9 @@ class StepSpec:
     run_if: TriggerRule = TriggerRule.ALL_SUCCESS
     when: str | bool | None = None
     block: Block = Block.STEPS
+    rate_limit: str | None = None
+    pool: str | None = None
+    priority: int = 5
     position: Position = field(default=Position(), compare=False)
 
 
@@ -175,6 +181,8 @@ class Workflow:
     outputs: Mapping[str, Json] = field(default_factory=dict)
     timeout_seconds: float | None = None
     concurrency: Concurrency | None = None
+    rate_limits: Mapping[str, Rate] = field(default_factory=dict)
+    pools: Mapping[str, int] = field(default_factory=dict)
 
     def step(self, step_id: str) -> StepSpec:
         """The step of that id; KeyError when there is none."""

@@ -37,6 +37,14 @@ class StepContext(Protocol):
         """Raise `StepCancelledError` when the run has been cancelled; asks the database at most once a second."""
         ...
 
+    def rate_limit(self, name: str) -> None:
+        """Wait for the next start of a limit under the definition's `rate_limits`: one for each request, say.
+
+        The limit is shared with all other workers and runs. The worker waits, however long; while it does, a cancel of
+        the run raises `StepCancelledError`.
+        """
+        ...
+
     def transaction(self) -> AbstractContextManager[Connection]:
         """The transaction that completes this step or call of a map: what it writes is committed with the result.
 

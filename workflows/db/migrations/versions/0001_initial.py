@@ -84,6 +84,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("status = 'RETRY'"),
     )
     op.create_table(
+        "limits",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("booked_until", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_limits"),
+    )
+    op.create_table(
         "leader_leases",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
@@ -240,6 +246,7 @@ def upgrade() -> None:
         sa.Column("pending", sa.Integer(), nullable=False),
         sa.Column("arrives_by", sa.Text(), nullable=False),
         sa.Column("queue", sa.Text(), nullable=False),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("5"), nullable=False),
         sa.ForeignKeyConstraint(
             ["version_id"], ["workflow_versions.id"], name="fk_plan_steps_version_id", ondelete="CASCADE"
         ),
@@ -294,6 +301,8 @@ def upgrade() -> None:
         sa.Column("next_dispatch_at", sa.Double(), nullable=True),
         sa.Column("dispatch_wait_seconds", sa.Double(), server_default=sa.text("10"), nullable=False),
         sa.Column("parked_since", sa.Double(), nullable=True),
+        sa.Column("limit_name", sa.Text(), nullable=True),
+        sa.Column("priority", sa.Integer(), server_default=sa.text("5"), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("progress_done", sa.Double(), nullable=True),
