@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from api import cronjobs, events, keys, metrics, probes, research, runs, schedules, session, workflows
+from api import cronjobs, events, keys, metrics, page, probes, research, runs, schedules, session, workflows
 from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
@@ -43,6 +43,7 @@ ROUTERS = (
     session.router,
     probes.router,
     metrics.router,
+    page.router,
 )
 
 

@@ -122,7 +122,7 @@ set_up() {
 }
 
 # Servers and tools of the tests that no wheel brings: PROGRAM=PACKAGE of Debian.
-TEST_PROGRAMS="rabbitmq-server=rabbitmq-server ip=iproute2"
+TEST_PROGRAMS="rabbitmq-server=rabbitmq-server ip=iproute2 chromium=chromium"
 
 # Installs what is missing of them, as root on a Debian; elsewhere it says what is missing, and the tests that need it fail.
 ensure_test_programs() {

@@ -1,6 +1,6 @@
 import { useEffect, useState, type FormEvent, type ReactNode } from "react";
 
-import { post, Problem, rememberCsrf } from "./api";
+import { getSession, logIn, logOut, Problem, type Session } from "./api";
 import { Dialog, Empty, ProblemNote } from "./parts";
 import { usePlace, to } from "./router";
 import { RunView } from "./views/Run";
@@ -21,9 +21,18 @@ export function App(): ReactNode {
   const { path } = usePlace();
   const section = path[0] ?? "runs";
   const [keyNeeded, setKeyNeeded] = useState(false);
+  const [session, setSession] = useState<Session | null>(null);
+  const [asked, setAsked] = useState(false);
   useEffect(() => {
     const ask = (): void => setKeyNeeded(true);
     window.addEventListener("celeriac:key-needed", ask);
+    getSession()
+      .then((found) => {
+        setSession(found);
+        setKeyNeeded(found.needs_key);
+      })
+      .catch(() => setSession(null)) // the views say that the server does not answer
+      .finally(() => setAsked(true));
     return () => window.removeEventListener("celeriac:key-needed", ask);
   }, []);
   return (
@@ -43,9 +52,21 @@ export function App(): ReactNode {
             </a>
           ))}
         </nav>
+        {session?.via === "session" && (
+          <button type="button" className="log-out" onClick={() => void logOut().then(() => window.location.reload())}>
+            Log out{session.key ? ` ${session.key}` : ""}
+          </button>
+        )}
       </header>
       <main id="main" tabIndex={-1}>
-        <View section={section} argument={path[1]} />
+        {asked && !session?.needs_key && <View section={section} argument={path[1]} />}
+        {asked && session?.needs_key && (
+          <Empty title="This installation asks for a key">
+            <button type="button" className="primary" onClick={() => setKeyNeeded(true)}>
+              Enter a key
+            </button>
+          </Empty>
+        )}
       </main>
       {keyNeeded && <KeyDialog onClose={() => setKeyNeeded(false)} />}
     </>
@@ -71,8 +92,7 @@ function KeyDialog({ onClose }: { onClose: () => void }): ReactNode {
     event.preventDefault();
     const key = String(new FormData(event.currentTarget).get("key") ?? "");
     try {
-      const answer = await post<{ csrf_token?: string }>("/api/v1/session", { key });
-      rememberCsrf(answer.csrf_token ?? "");
+      await logIn(key);
       window.location.reload();
     } catch (error) {
       setProblem(error instanceof Problem ? error : new Problem(0, "Error", String(error), "", []));

@@ -174,9 +174,30 @@ export class Problem extends Error {
 
 let csrfToken = "";
 
-/** What the session's answer gave; unsafe requests carry it. */
-export function rememberCsrf(token: string): void {
-  csrfToken = token;
+/** Who is at the page: `via` is `session` after a log-in, `loopback` where this machine needs no key. */
+export interface Session {
+  needs_key: boolean;
+  scope: "read" | "trigger" | "operate" | "admin" | null;
+  via: "loopback" | "key" | "session" | null;
+  key: string | null;
+  csrf_token: string | null;
+}
+
+async function readSession(response: Response): Promise<Session> {
+  if (!response.ok) throw await problemOf(response);
+  const session = (await response.json()) as Session;
+  csrfToken = session.csrf_token ?? "";
+  return session;
+}
+
+export const getSession = async (): Promise<Session> => readSession(await send("GET", "/api/v1/session"));
+
+/** Changes a key for a cookie that no script can read; the key is kept nowhere. */
+export const logIn = async (key: string): Promise<Session> =>
+  readSession(await send("POST", "/api/v1/session", undefined, { Authorization: `Bearer ${key}` }));
+
+export async function logOut(): Promise<void> {
+  await send("DELETE", "/api/v1/session");
 }
 
 async function send(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Response> {
@@ -196,7 +217,7 @@ async function send(method: string, path: string, body?: unknown, headers: Recor
   } catch {
     throw new Problem(0, "No connection", "The server does not answer.", "It is asked again every few seconds.", []);
   }
-  if (response.status === 401) window.dispatchEvent(new Event("celeriac:key-needed"));
+  if (response.status === 401 && path !== "/api/v1/session") window.dispatchEvent(new Event("celeriac:key-needed"));
   return response;
 }
 

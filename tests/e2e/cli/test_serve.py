@@ -16,7 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.servers import PROJECT, free_port
+from tests.support.servers import PROJECT
+from tests.support.serving import serving
 from tests.support.waiting import wait_until
 
 STEPS = """
@@ -52,33 +53,6 @@ def env(tmp_path: Path) -> dict[str, str]:
         "CELERIAC_STEP_MODULES": "own_steps",
         "PYTHONPATH": f"{PROJECT}{os.pathsep}{tmp_path}",
     }
-
-
-@contextmanager
-def serving(env: dict[str, str], folder: Path, *options: str) -> Iterator[tuple[httpx.Client, dict[str, Any], Path]]:
-    """`celeriac serve` in its own process: a client, what it printed, and its log; Ctrl-C must end all of it."""
-    port = free_port()
-    line = [sys.executable, "-m", "celeriac", "serve", "--port", str(port), "--json", *options]
-    log = folder / "serve.log"
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            line, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
-        )
-    family: list[psutil.Process] = []
-    try:
-        assert process.stdout is not None
-        told = process.stdout.readline()
-        assert told, log.read_text()
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
-            yield http, json.loads(told), log
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, log.read_text()
-    finally:
-        if process.poll() is None:
-            process.kill()
-    _, alive = psutil.wait_procs(family, 10)
-    assert not alive, [member.cmdline() for member in alive]
 
 
 def json_lines(log: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@ import {
   Background,
   Controls,
   MiniMap,
+  Position,
   ReactFlow,
   ReactFlowProvider,
   type Edge,
@@ -12,7 +13,7 @@ import {
 } from "@xyflow/react";
 import { memo, useMemo, type ReactNode } from "react";
 
-import type { Graph, Step } from "../api";
+import type { Box, Graph, Step } from "../api";
 import { duration } from "../format";
 import { Sign } from "../parts";
 
@@ -85,6 +86,15 @@ const Route = memo(function Route({ id, data }: EdgeProps<RouteEdge>): ReactNode
   return <path id={id} className={data.isGate ? "route gate" : "route"} d={rounded(data.points)} markerEnd="url(#route-tip)" />;
 });
 
+/** Where edges meet a box. They are drawn along the server's points; React Flow draws none without such places. */
+function handles(box: Box): Node["handles"] {
+  const shared = { y: box.height / 2, width: 1, height: 1 };
+  return [
+    { ...shared, type: "target", position: Position.Left, x: 0 },
+    { ...shared, type: "source", position: Position.Right, x: box.width },
+  ];
+}
+
 const nodeTypes = { step: StepBox, frame: FrameBox };
 const edgeTypes = { route: Route };
 
@@ -115,6 +125,7 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
       position: { x: frame.box.x, y: frame.box.y },
       width: frame.box.width,
       height: frame.box.height,
+      handles: handles(frame.box),
       data: { title: frame.title, kind: frame.kind },
       selectable: false,
       focusable: false,
@@ -126,6 +137,7 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
       position: { x: node.box.x, y: node.box.y },
       width: node.box.width,
       height: node.box.height,
+      handles: handles(node.box),
       selected: node.id === chosen,
       ariaLabel: `Step ${node.id}, ${byId.get(node.id)?.status ?? "not run"}`,
       data: { id: node.id, uses: node.uses, isMap: node.map, step: byId.get(node.id), isCritical: criticalSteps.has(node.id) },
@@ -146,7 +158,7 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
   );
   const names = useMemo(() => new Map(graph.nodes.map((node) => [`s${node.ordinal}`, node.id])), [graph]);
   return (
-    <div className="graph" role="region" aria-label="Graph">
+    <div className="graph" role="region" aria-label="Graph" style={{ height: Math.min(704, Math.max(288, graph.size[1] + 144)) }}>
       <svg width="0" height="0" aria-hidden="true" className="defs">
         <defs>
           <marker id="route-tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
@@ -159,7 +171,6 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
         edges={edges}
         nodeTypes={nodeTypes}
         edgeTypes={edgeTypes}
-        onlyRenderVisibleElements={graph.nodes.length > 150}
         nodesDraggable={false}
         nodesConnectable={false}
         deleteKeyCode={null}

@@ -31,7 +31,9 @@ export function Timeline({ run, steps, onChoose }: { run: Run; steps: Step[]; on
         ))}
       </div>
       {started.map((step) => {
-        const ended = (tries.get(step.id) ?? []).filter((attempt) => attempt.started_at !== null && attempt.finished_at !== null);
+        // A map's own try only writes its calls: what people want to see is from the first to the last of them.
+        const own = step.items ? [] : (tries.get(step.id) ?? []);
+        const ended = own.filter((attempt) => attempt.started_at !== null && attempt.finished_at !== null);
         const isOpen = step.status === "PROGRESS" && step.started_at !== null;
         return (
           <button key={step.id} type="button" className="lane" onClick={() => onChoose(step.id)}>
