@@ -151,9 +151,17 @@ def problem_of(error: CeleriacError) -> Response:
         detail = "the definition has errors"
         errors = [{"detail": found.pop("message"), **found} for found in map(asdict, error.diagnostics)]
     elif isinstance(error, ParamError):
-        errors = [{"detail": line} for line in detail.splitlines()]
+        errors = [
+            {"detail": text, "pointer": f"/params/{_escaped(name)}"} if name else {"detail": text}
+            for name, text in error.problems
+        ]
     headers = {"Retry-After": str(error.seconds)} if isinstance(error, TooManyRequestsError) else None
     return problem(kind_of(error), detail, error.hint, errors, headers)
+
+
+def _escaped(name: str) -> str:
+    """A name as a part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def answer_of(error: Exception) -> Response:

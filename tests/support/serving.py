@@ -18,7 +18,8 @@ from tests.support.servers import free_port
 
 
 @contextmanager
-def serving(env: dict[str, str], folder: Path, *options: str, port: int = 0
+def serving(
+    env: dict[str, str], folder: Path, *options: str, port: int = 0
 ) -> Iterator[tuple[httpx.Client, dict[str, Any], Path]]:
     """`celeriac serve` in its own process: a client, what it printed, and its log; Ctrl-C must end all of it."""
     port = port or free_port()

@@ -124,7 +124,8 @@ export interface WorkflowDetail extends WorkflowSummary {
 export interface Diagnostic {
   detail: string;
   hint?: string | null;
-  path?: string | null;
+  pointer?: string | null;
+  file?: string | null;
   line?: number | null;
   column?: number | null;
   code?: string | null;

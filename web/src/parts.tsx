@@ -58,7 +58,7 @@ export function ProblemNote({ problem, onRetry }: { problem: Problem; onRetry?: 
         <ul>
           {problem.errors.map((error, index) => (
             <li key={index}>
-              {error.line ? `${error.line}:${error.column ?? 0} ` : error.path ? `${error.path}: ` : ""}
+              {error.line ? `${error.line}:${error.column ?? 0} ` : error.pointer ? `${error.pointer}: ` : ""}
               {error.detail}
               {error.hint ? ` (${error.hint})` : ""}
             </li>

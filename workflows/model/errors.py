@@ -70,7 +70,15 @@ class ExpressionError(CeleriacError):
 
 
 class ParamError(CeleriacError):
-    """The params of a run do not fit what the definition declares."""
+    """The params of a run do not fit what the definition declares.
+
+    Attributes:
+        problems: Name of the param and what is wrong with it; the name is empty where it is no single param.
+    """
+
+    def __init__(self, message: str, hint: str = "", problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message, hint)
+        self.problems = tuple(problems) or (("", message),)
 
 
 class NotFoundError(CeleriacError):

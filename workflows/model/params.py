@@ -47,21 +47,22 @@ def coerce_params(
     Raises:
         ParamError: a param is not declared, lacks a value, or does not fit; the message lists all problems.
     """
-    found = [_undeclared(name, specs) for name in given if name not in {spec.name for spec in specs}]
+    declared = {spec.name for spec in specs}
+    found = [(name, _undeclared(name, specs)) for name in given if name not in declared]
     values: dict[str, Json] = {}
     for spec in specs:
         if spec.name not in given:
             if spec.required:
-                found.append(f"param '{spec.name}' is required{_described(spec)}")
+                found.append((spec.name, f"param '{spec.name}' is required{_described(spec)}"))
             values[spec.name] = spec.default
             continue
         value = given[spec.name]
         if from_text and isinstance(value, str):
             value = _from_text(value, spec.schema, nullable=is_nullable(spec))
-        found.extend(_message(spec.name, problem) for problem in value_problems(spec, value))
+        found.extend((spec.name, _message(spec.name, problem)) for problem in value_problems(spec, value))
         values[spec.name] = _normal(value, spec.schema)
     if found:
-        raise ParamError("\n".join(found))
+        raise ParamError("\n".join(text for _, text in found), problems=found)
     return values
 
 

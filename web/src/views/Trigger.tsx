@@ -65,8 +65,8 @@ export function Trigger({ workflow, onClose }: { workflow: WorkflowDetail; onClo
       setBusy(false);
     }
   };
-  const wrong = new Map((problem?.errors ?? []).map((error) => [(error.path ?? "").replace(/^params\./, ""), error]));
-  const others = problem && (problem.errors.length === 0 || problem.errors.some((error) => !texts.hasOwnProperty((error.path ?? "").replace(/^params\./, ""))));
+  const wrong = new Map((problem?.errors ?? []).map((error) => [fieldOf(error.pointer), error]));
+  const others = problem && (problem.errors.length === 0 || [...wrong.keys()].some((name) => !Object.hasOwn(texts, name)));
   return (
     <Dialog title={`Start ${workflow.id}`} onClose={onClose}>
       <form onSubmit={(event) => void start(event)}>
@@ -98,6 +98,11 @@ export function Trigger({ workflow, onClose }: { workflow: WorkflowDetail; onClo
       </form>
     </Dialog>
   );
+}
+
+/** The param that a JSON pointer names, within a body or within the params alone. */
+function fieldOf(pointer: string | null | undefined): string {
+  return (pointer ?? "").split("/").pop() ?? "";
 }
 
 function hash(value: unknown): string {
