@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline import tasks
 from workflows.engine import logs
 from workflows.engine.app import make_app
 from workflows.engine.worker import make_runtime
@@ -15,3 +16,4 @@ app.set_current()
 app.set_default()
 runtime = make_runtime(config, app)
 install_beat(app, runtime)
+tasks.install(app, runtime)

@@ -7,6 +7,7 @@ usage() {
   cat <<'TEXT'
 usage: ./start_dev.sh [COMMAND]
 
+  dev [OPTION]...   set up, then start all services of a development machine; the same as no command at all
   setup [--dev]     make .venv from the hashed locks (--dev: with the test tools); quick when nothing changed
   demo [OPTION]...  set up, then run the demo workflow on an embedded broker, workers and SQLite
   lock [--upgrade]  regenerate requirements.lock and requirements-dev.lock from pyproject.toml
@@ -15,6 +16,12 @@ usage: ./start_dev.sh [COMMAND]
 Without a command: set up, then start all services of a development machine.
 Celeriac keeps its state in $CELERIAC_HOME, by default .celeriac/ in the working folder.
 TEXT
+}
+
+# Broker, migrations, worker, Beat, Flower, API with reload; one Ctrl-C ends all of it.
+start_all() {
+  set_up runtime
+  exec "$ROOT/.venv/bin/python" "$ROOT/manage_celery.py" dev "$@"
 }
 
 case "${1-}" in
@@ -36,11 +43,11 @@ case "${1-}" in
     ;;
   help | -h | --help) usage ;;
   "")
-    if [ -f "$ROOT/manage_celery.py" ] && grep -q '"dev"' "$ROOT/manage_celery.py"; then
-      set_up runtime
-      exec "$ROOT/.venv/bin/python" "$ROOT/manage_celery.py" dev
-    fi
-    usage
+    start_all
+    ;;
+  dev)
+    shift
+    start_all "$@"
     ;;
   *)
     usage >&2

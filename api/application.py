@@ -23,9 +23,11 @@ from api.keyring import Keyring
 from api.problems import install_problems
 from api.requests import Requests
 from api.services import PATIENCE_SECONDS, Services
-from workflows.engine import logs
+from workflows.engine import logs, traces
 from workflows.model.errors import DatabaseUnavailableError
 from workflows.settings import Config
+
+_log = logging.getLogger(__name__)
 
 PREPARE_AGAIN_SECONDS = 2.0
 THREADS = 24
@@ -54,7 +56,7 @@ def create_app(config: Config | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if logs.is_json(settings):
-            logs.install_json(logging.getLogger("uvicorn").level or logging.INFO)
+            logs.install_json(logging.getLogger("uvicorn.error").level or logging.INFO)
             logging.getLogger("uvicorn.access").disabled = True  # `api.requests` logs the same with more to it
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         services = await run_in_threadpool(Services.make, settings)
@@ -62,13 +64,17 @@ def create_app(config: Config | None = None) -> FastAPI:
         app.state.services, app.state.feeds, app.state.keyring = services, feeds, keyring
         preparation = asyncio.create_task(_prepare(services), name="celeriac-prepare")
         await asyncio.wait({preparation}, timeout=PATIENCE_SECONDS)
+        background = [preparation]
+        if settings.traces_endpoint is not None:
+            background.append(asyncio.create_task(_tell_traces(services), name="celeriac-traces"))
         try:
             async with feeds.closing_on_signals():
                 yield
         finally:
-            preparation.cancel()
-            with suppress(asyncio.CancelledError):
-                await preparation
+            for task in background:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await feeds.close()
             with suppress(DatabaseUnavailableError):
                 await run_in_threadpool(keyring.write_used)
@@ -103,6 +109,21 @@ def create_app(config: Config | None = None) -> FastAPI:
         )
     app.add_middleware(Requests, logs_access=logs.is_json(settings))
     return app
+
+
+async def _tell_traces(services: Services) -> None:
+    """Tell runs that have ended to the collector of traces, for as long as the server runs."""
+    teller = traces.TraceTeller(services.runtime, traces.make_exporter(services.config))
+    try:
+        while True:
+            try:
+                await run_in_threadpool(teller.tick)
+            except Exception as error:  # noqa: BLE001 - whatever it is, what was not told is told later
+                _log.warning("traces wait: %s", error)
+            await asyncio.sleep(traces.TICK_SECONDS)
+    finally:
+        with suppress(Exception):
+            teller.close()
 
 
 async def _prepare(services: Services) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import bytes_sent, makespan, profiling, report
+from benchmarks import bytes_sent, contract, makespan, over_http, profiling, report
 from benchmarks.arms import new_database, servers
 from benchmarks.measuring import Figures, measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
@@ -112,6 +112,47 @@ def run_makespan(graphs: int, seed: int, slots: int, database: str, json_file: P
     )
     _write(json_file, found)
     if found["faults"] or found["median_ratio"] > GOAL_MAKESPAN:
+        raise SystemExit(1)
+
+
+@main.command("http")
+@click.option("--repeat", default=300, show_default=True, help="Requests of each kind.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_http(repeat: int, json_file: Path | None) -> None:
+    """W5: a trigger and reads of progress over HTTP, on PostgreSQL. Exit code 1 when a goal is missed."""
+    _environment()
+    with _folder() as folder, servers(folder, postgres=True) as running, console.status("triggers") as status:
+        found = {"conditions": report.conditions(running, repeat)}
+        before = os.getloadavg()[0]
+        triggers = over_http.triggers(running, folder, repeat)
+        status.update("reads")
+        reads = over_http.reads(running, folder, repeat)
+        found["conditions"]["load_average"] = {"before": before, "after": os.getloadavg()[0]}
+    console.print(report.latency_table([*triggers, *reads]))
+    missed = over_http.misses(triggers, reads)
+    _write(json_file, {**found, "latencies": [one.to_json() for one in (*triggers, *reads)], "missed": missed})
+    for line in missed:
+        console.print(f"[red]missed: {line}[/red]")
+    if missed:
+        raise SystemExit(1)
+
+
+@main.command("contract")
+@click.option("--calls", default=20_000, show_default=True, help="Go on until there were so many.")
+@click.option("--examples", default=60, show_default=True, help="Inputs made up for an operation, each time anew.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="postgresql", show_default=True)
+def run_contract(calls: int, examples: int, seed: int, database: str) -> None:
+    """The API against its own OpenAPI document, by schemathesis. Exit code 1 for any failure, or any answer of 5xx."""
+    _environment()
+    with _folder() as folder, servers(folder, postgres=database == "postgresql") as running:
+        url = new_database(running, database, folder)
+        statuses, faults = contract.campaign(folder, url, running.broker_url, calls, examples, seed, console.print)
+    told = ", ".join(f"{count:,} times {status}" for status, count in sorted(statuses.items()))
+    console.print(f"{sum(statuses.values()):,} calls: {told}; {len(faults)} failures")
+    for fault in faults:
+        console.print(fault, markup=False)
+    if faults or statuses["5xx"] or sum(statuses.values()) < calls:
         raise SystemExit(1)
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.arms import Servers
 from benchmarks.measuring import Figures
+from benchmarks.over_http import Latencies
 
 
 def conditions(servers: Servers, repeat: int) -> dict[str, Any]:
@@ -95,6 +96,16 @@ def processor_table(found: Iterable[Figures]) -> Table:
             spent = figures.processor_ms(arm)
             table.add_row(figures.work.key, arm, *(f"{spent[part]:.2f}" if part in spent else "" for part in parts))
         table.add_section()
+    return table
+
+
+def latency_table(found: Iterable[Latencies]) -> Table:
+    """Requests one after the other."""
+    table = Table(title="Milliseconds from a request to the whole answer, on loopback")
+    for name in ("request", "p50", "p99"):
+        table.add_column(name, justify="left" if name == "request" else "right")
+    for one in found:
+        table.add_row(one.what, f"{one.p50:.1f}", f"{one.p99:.1f}")
     return table
 
 

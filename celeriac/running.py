@@ -93,6 +93,43 @@ def run_to_end(config: Config, order: Order, on_end: Callable[[RunReport], None]
     return exit_code(report)
 
 
+def run_inline(config: Config, order: Order, on_end: Callable[[RunReport], None]) -> int:
+    """Run a definition in this process, without broker and workers.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        DefinitionError, ParamError, UnservedQueueError: nothing was accepted.
+        LeftRunError: Ctrl-C was pressed; the step at work was ended first, the run stays.
+    """
+    from workflows.engine import inline
+
+    _check_alone(config, order)
+    with make_display(quiet=order.quiet) as display, Interrupts(warnings=0) as interrupts:
+        runtime, plan = _load(config, order)
+        runtime = inline.without_messages(runtime)
+        accepted = submit(runtime, plan, order, publish=False)
+
+        def goes_on() -> bool:
+            report = read_report(runtime.database, accepted.run_id, patience_seconds=60.0)
+            display.show(report)
+            interrupts.check(lambda: None)
+            return not report.run.is_ended
+
+        try:
+            inline.carry_out(runtime, accepted.run_pk, goes_on)
+        except LeftError:
+            raise LeftRunError(
+                f"left run {accepted.run_id} as it is; nothing was cancelled",
+                f"it goes on as soon as a worker runs; `celeriac cancel {accepted.run_id[:8]}` cancels it",
+            ) from None
+        report = read_report(runtime.database, accepted.run_id)
+        runtime.database.close()
+    on_end(report)
+    return exit_code(report)
+
+
 def exit_code(report: RunReport) -> int:
     """0 when the run has succeeded or had nothing to do, 1 when it failed or was cancelled."""
     return 0 if report.run.status in ("SUCCESS", "SKIPPED") else 1

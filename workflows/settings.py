@@ -133,6 +133,16 @@ class Config:
         names = self.env.get("CELERIAC_QUEUES", "").split(",")
         return tuple(name.strip() for name in names if name.strip())
 
+    @property
+    def task_max_retries(self) -> int:
+        """CELERY_TASK_MAX_RETRIES: tries after the first one, of Celery tasks that are no steps and call `retry`."""
+        return self.integer("CELERY_TASK_MAX_RETRIES", 3)
+
+    @property
+    def task_retry_delay_seconds(self) -> float:
+        """CELERY_TASK_DEFAULT_RETRY_DELAY: before the first of these tries."""
+        return self.number("CELERY_TASK_DEFAULT_RETRY_DELAY", 60.0)
+
     # Engine
 
     @property
@@ -166,6 +176,15 @@ class Config:
     def retention_days(self) -> float:
         """How long a run is kept after its end; 0 keeps all."""
         return self.number("CELERIAC_RETENTION_DAYS", 30.0)
+
+    # Watching
+
+    @cached_property
+    def traces_endpoint(self) -> str | None:
+        """Where traces are sent (OTLP over HTTP), by OpenTelemetry's own variables; None: there are none."""
+        own = self.env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        base = self.env.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        return own or (f"{base.rstrip('/')}/v1/traces" if base else None)
 
     # Reading
 

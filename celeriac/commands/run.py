@@ -20,8 +20,11 @@ from workflows.settings import Config
     metavar="N",
     help="Worker processes of the embedded stack. [default: the cores]",
 )
+@click.option("--inline", is_flag=True, help="Carry it out in this process: no broker, no worker, one step at a time.")
 @json_option("Print the run as one JSON object at its end.")
-def command(definition: str, pairs: tuple[str, ...], wait: bool, concurrency: int | None, as_json: bool) -> int:
+def command(
+    definition: str, pairs: tuple[str, ...], wait: bool, concurrency: int | None, inline: bool, as_json: bool
+) -> int:
     """Run a definition, and wait for its end.
 
     FILE|ID is a path, the id of a definition in ./definitions or of a shipped one, or - for standard input.
@@ -29,11 +32,15 @@ def command(definition: str, pairs: tuple[str, ...], wait: bool, concurrency: in
     Without CELERY_BROKER_URL, broker and workers are those of the home ($CELERIAC_HOME): brought up by the first who
     needs them, gone with the last. Exit code 1 when the run failed or was cancelled.
     """
-    from celeriac.running import Order, RecordedError, record, run_to_end
+    from celeriac.running import Order, RecordedError, record, run_inline, run_to_end
     from celeriac.summary import print_end
 
     config = Config.from_env()
     order = Order(definitions.find(definition), parse_params(pairs), concurrency, quiet=as_json)
+    if inline:
+        if not wait or concurrency is not None:
+            raise click.UsageError("--inline runs and waits here: it goes without --no-wait and --concurrency")
+        return run_inline(config, order, lambda report: print_end(report, as_json=as_json))
     if not wait:
         report, missing = record(config, order)
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -78,6 +79,11 @@ class Served:
     app: FastAPI
     url: str
     http: httpx.Client
+    _server: uvicorn.Server
+
+    def tasks(self) -> int:
+        """How many tasks its event loop has."""
+        return len(asyncio.all_tasks(self._server.servers[0].get_loop()))
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def served(env: Mapping[str, str]) -> Iterator[Served]:
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, timeout=30) as http:
-            yield Served(app, url, http)
+            yield Served(app, url, http, server)
     finally:
         server.should_exit = True
         thread.join(15)

@@ -17,7 +17,9 @@ from workflows.model.states import CLAIMABLE
 _OPEN_RUNS = Statement("""
     SELECT 'PENDING', count(*), 0 FROM job_runs WHERE status = 'PENDING'
     UNION ALL
-    SELECT 'PROGRESS', count(*), coalesce(sum(redispatches), 0) FROM job_runs WHERE status = 'PROGRESS'""")
+    SELECT 'PROGRESS', count(*), coalesce(sum(redispatches), 0) FROM job_runs WHERE status = 'PROGRESS'
+    UNION ALL
+    SELECT 'PAUSED', count(*), 0 FROM job_runs WHERE status = 'PAUSED'""")
 # The clock in a query of its own is asked once; beside a column PostgreSQL would ask it for each row, without an index.
 _ENDED_RUNS = Statement("""
     SELECT status, count(*), coalesce(sum(finished_at - created_at), 0) FROM job_runs

@@ -70,7 +70,10 @@ def celery_settings(config: Config, extra_queues: tuple[str, ...] = ()) -> dict[
         "result_expires": config.integer("CELERY_RESULT_EXPIRES", 3600),
         # A chord may wait for a slow member much longer than anyone wants to keep results.
         "result_chord_expires": config.number("CELERIAC_RESULT_CHORD_EXPIRES", 7 * 86_400.0),
-        "task_default_retry_delay": config.integer("CELERY_TASK_DEFAULT_RETRY_DELAY", 60),
+        # Of tasks that other people add to this application. A step's retries are its definition's affair.
+        "task_annotations": {
+            "*": {"max_retries": config.task_max_retries, "default_retry_delay": config.task_retry_delay_seconds}
+        },
         "worker_max_tasks_per_child": config.integer("CELERY_WORKER_MAX_TASKS_PER_CHILD", 1000),
         "task_queues": [Queue(queue, routing_key=queue) for queue in names],
         "task_default_queue": "processing",

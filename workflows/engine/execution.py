@@ -14,7 +14,7 @@ from workflows.db import completion, payloads, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.db.units import Unit
-from workflows.engine import conditions, dispatch, limits, logs, mapping, recovery
+from workflows.engine import conditions, dispatch, limits, logs, mapping, recovery, traces
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -50,7 +50,10 @@ def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outco
     )
     if claim is None:
         return _refused(runtime, unit, plan, is_redelivered=is_redelivered)
-    with logs.about(run_id=context.run_id, step=step.id, attempt=claim.token):
+    with (
+        logs.about(run_id=context.run_id, step=step.id, attempt=claim.token),
+        traces.within(runtime, context.run_id, claim),
+    ):
         return run_claimed(Job(runtime, plan, step, context, claim))
 
 

@@ -34,10 +34,10 @@ def _ask(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[st
 
 
 @contextmanager
-def _running(env: dict[str, str], log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(env: dict[str, str], log: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     """The command in its own process; one Ctrl-C must end it and everything it has started."""
     with log.open("wb") as output:
-        process = subprocess.Popen(_line(*arguments), env=env, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
     family: list[psutil.Process] = []
     try:
         yield process
@@ -54,6 +54,13 @@ def _running(env: dict[str, str], log: Path, *arguments: str) -> Iterator[subpro
             process.wait(10)
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def _workers(env: dict[str, str]) -> int:
     """How many workers `status` tells of; 0 while it has nothing to tell."""
     told = _ask(env, "status", "--json").stdout
@@ -63,8 +70,10 @@ def _workers(env: dict[str, str]) -> int:
 def test_workers_are_started_asked_and_stopped(env: dict[str, str], broker_url: str, tmp_path: Path) -> None:
     env["CELERY_BROKER_URL"] = broker_url
     assert _ask(env, "health").returncode == 1
-    with _running(env, tmp_path / "log", "start", "--workers", "2", "--concurrency", "2"):
-        wait_until(lambda: _workers(env) == 2, 40, "two workers", interval=0.5)
+    port = free_port()
+    arguments = ("start", "--workers", "2", "--concurrency", "2", "--flower", "--flower-port", str(port))
+    with _running(env, tmp_path / "log", *_line(*arguments)):
+        wait_until(lambda: _workers(env) == 2, 90, "two workers", interval=0.5)
         health = _ask(env, "health")
         assert health.returncode == 0, health.stdout
         assert "2 workers with 4 slots" in health.stdout
@@ -76,6 +85,7 @@ def test_workers_are_started_asked_and_stopped(env: dict[str, str], broker_url: 
             env=env, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert "2 nodes online" in active.stdout, active.stdout + active.stderr
+        wait_until(lambda: _answers(f"http://localhost:{port}/"), 30, "Flower", interval=0.3)
 
 
 def test_dev_brings_up_all_of_it_and_one_ctrl_c_ends_all_of_it(env: dict[str, str], tmp_path: Path) -> None:
@@ -84,7 +94,7 @@ def test_dev_brings_up_all_of_it_and_one_ctrl_c_ends_all_of_it(env: dict[str, st
     arguments = ("dev", "--port", str(ports["api"]), "--flower-port", str(ports["flower"]), "--concurrency", "1")
     with (
         httpx.Client(base_url=f"http://localhost:{ports['api']}", timeout=30) as http,
-        _running(env, tmp_path / "log", *arguments),
+        _running(env, tmp_path / "log", str(PROJECT / "start_dev.sh"), *arguments),
     ):
 
         def is_healthy() -> bool:
@@ -93,7 +103,7 @@ def test_dev_brings_up_all_of_it_and_one_ctrl_c_ends_all_of_it(env: dict[str, st
             except httpx.TransportError:
                 return False
 
-        wait_until(is_healthy, 60, "a healthy system")
+        wait_until(is_healthy, 90, "a healthy system")
         answer = http.post("/api/cronjobs/literature-review/trigger?wait=60", content='{"max_papers": 1}')
         assert answer.json()["status"] == "SUCCESS", answer.text
         wait_until(lambda: httpx.get(f"http://localhost:{ports['flower']}/").status_code == 200, 20, interval=0.3)

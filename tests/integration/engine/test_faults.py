@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import redis
 from kombu.utils.uuid import uuid
 
 from tests.integration.engine.test_runs import DIAMOND, WIDE, assert_order, chain_of, workflow
-from tests.support.cluster import Cluster
+from tests.support.cluster import PROJECT, Cluster
 from tests.support.waiting import wait_until
 from workflows.engine import control
 from workflows.engine.canvas import publish_steps, step_signature
@@ -76,6 +78,17 @@ def test_a_purged_queue_is_filled_again(engine: Cluster, broker_client: redis.Re
     report = engine.wait(accepted)
     assert report.run.status == "SUCCESS"
     assert_all_done_once(engine, WIDE)
+
+
+def test_after_celerys_own_purge_every_run_still_ends(engine: Cluster) -> None:
+    accepted = [engine.submit(workflow(DIAMOND, ms=0)) for _ in range(3)]
+    purged = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "celery_app", "purge", "-f"],
+        cwd=PROJECT, env=engine.env, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "3 messages" in purged.stdout
+    engine.start_worker(slots=2)
+    assert {engine.wait(run, 60).run.status for run in accepted} == {"SUCCESS"}
 
 
 def test_chord_keys_that_vanish_do_not_matter(engine: Cluster, broker_client: redis.Redis) -> None:
