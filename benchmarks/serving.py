@@ -49,7 +49,7 @@ def api_of(engine: Cluster, loglevel: str = "WARNING") -> Iterator[Api]:
         )
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-                wait_until(lambda: process.poll() is not None or _answers(http), 40, "the API")
+                wait_until(lambda: process.poll() is not None or _answers(http), 90, "the API")
                 assert process.poll() is None, log.read_text()
                 yield Api(f"http://127.0.0.1:{port}", http, log)
         finally:
