@@ -155,12 +155,6 @@ job_runs = Table(
         postgresql_where=text("concurrency_group IS NOT NULL AND status IN ('PENDING', 'PROGRESS', 'PAUSED')"),
     ),
     Index(
-        "ix_job_runs_paused",
-        "id",
-        sqlite_where=text("status = 'PAUSED'"),
-        postgresql_where=text("status = 'PAUSED'"),
-    ),
-    Index(
         "ix_job_runs_undispatched",
         "next_dispatch_at",
         sqlite_where=text("status = 'PENDING'"),

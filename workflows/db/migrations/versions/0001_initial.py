@@ -231,14 +231,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("concurrency_group IS NOT NULL AND status IN ('PENDING', 'PROGRESS', 'PAUSED')"),
     )
     op.create_index(
-        "ix_job_runs_paused",
-        "job_runs",
-        ["id"],
-        unique=False,
-        sqlite_where=sa.text("status = 'PAUSED'"),
-        postgresql_where=sa.text("status = 'PAUSED'"),
-    )
-    op.create_index(
         "ix_job_runs_undispatched",
         "job_runs",
         ["next_dispatch_at"],
