@@ -26,7 +26,8 @@ RECONNECT_MILLISECONDS = 1000
 
 
 LastEventId = Annotated[
-    str | None, Header(pattern=r"^\d{1,15}$", description="Go on after this event; a browser sends it by itself.")
+    str | None,
+    Header(pattern=r"^(\d{1,15}|null)?$", description="Go on after this event; a browser sends it by itself."),
 ]
 
 
@@ -49,8 +50,9 @@ async def _subscription(
     left where it stands and ends only when its memory is collected.
     """
     head, plan = await run_in_threadpool(_read_start, served, run_id)
-    after = min(int(last_event_id or 0), head.event_seq)
-    if head.is_ended and last_event_id is not None and after == head.event_seq:
+    is_resumed = last_event_id is not None and last_event_id.isdecimal()  # some clients send `null` at first
+    after = min(int(last_event_id or 0), head.event_seq) if is_resumed else 0
+    if head.is_ended and is_resumed and after == head.event_seq:
         raise HTTPException(204)  # nothing will come any more: an EventSource does not connect again
     feeds: Feeds = request.app.state.feeds
     with feeds.watch(head) as watched:
