@@ -195,6 +195,9 @@ def install_problems(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def http(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.NO_CONTENT:
             return Response(status_code=error.status_code)
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            # A body that is no text at all; what is text and no JSON is refused by validation, with the same status.
+            return problem(Kind(422, "request"), error.detail)
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             # By itself it names the methods of the first route with this path only.

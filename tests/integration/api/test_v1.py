@@ -105,6 +105,11 @@ def test_wrong_queries_are_refused(contract: Served, query: str) -> None:
     assert answer.json()["errors"][0]["pointer"].startswith("/query/")
 
 
+def test_a_body_that_is_no_text_is_refused_as_any_wrong_body(contract: Served) -> None:
+    answer = contract.http.post("/api/v1/keys", content=b"\xff\xfe{", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:celeriac:problem:request")
+
+
 def test_other_methods_are_refused_with_those_that_there_are(contract: Served) -> None:
     answer = contract.http.put("/api/v1/runs")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
