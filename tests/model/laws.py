@@ -76,7 +76,7 @@ def _means_what_it_says(protocol: Protocol, world: World, step: int) -> bool:
         case State.RETRY:
             return 0 < row.failures < model.max_attempts
         case State.WAITING:
-            return world.may.count(May.PARK) < model.may.count(May.PARK)
+            return _has_happened(protocol, world, May.PARK)
         case State.SUCCESS:
             return row.effects > 0 or bool(parts)
         case State.FAILURE:
@@ -84,14 +84,15 @@ def _means_what_it_says(protocol: Protocol, world: World, step: int) -> bool:
         case State.REVOKED:
             match protocol.graph.turn_of.get(step, 0):
                 case 0:
-                    return world.cancelled or world.verdict is State.REVOKED
+                    return _was_cancelled(protocol, world)
                 case 1:
-                    return (world.cancelled and world.turn == 1) or world.turn == 2 or world.run in TERMINAL
+                    in_time = (world.cancelled and world.turn == 1) or world.turn == 2 or world.run in TERMINAL
+                    return in_time and _has_happened(protocol, world, May.CANCEL)
                 case _:
                     return False  # nothing stops a `finally`
         case State.SKIPPED:
             before = {world.rows[before].state for before in protocol.graph.predecessors[step]}
-            declined = row.token > 0 and world.may.count(May.DECLINE) < model.may.count(May.DECLINE)
+            declined = row.token > 0 and _has_happened(protocol, world, May.DECLINE)
             passed_by = protocol.graph.turn_of.get(step) == 1 and world.turn != 1
             return declined or passed_by or not before.isdisjoint({State.FAILURE, State.REVOKED, State.SKIPPED})
         case _:
@@ -103,12 +104,12 @@ def _run_agrees(protocol: Protocol, world: World) -> bool:
     rows = {row.state for step, row in enumerate(world.rows) if protocol.exists(world, step)}
     steps, last = protocol.states(world, 0), protocol.states(world, 2)
     never_started = rows == {State.PENDING} and not any(row.token for row in world.rows)
-    refused = never_started and world.may.count(May.REFUSE) < protocol.model.may.count(May.REFUSE)
+    refused = never_started and _has_happened(protocol, world, May.REFUSE)
+    if _has_happened(protocol, world, May.TURN_AWAY):
+        return never_started and world.run is State.SKIPPED
     match world.run:
         case State.PENDING:
             return never_started and not refused and not world.cancelled
-        case State.SKIPPED:
-            return never_started and world.may.count(May.TURN_AWAY) < protocol.model.may.count(May.TURN_AWAY)
         case State.PROGRESS:
             return not rows <= TERMINAL
         case State.PAUSED:
@@ -119,10 +120,19 @@ def _run_agrees(protocol: Protocol, world: World) -> bool:
             failed = State.FAILURE in steps | last and State.REVOKED not in steps
             return (rows <= TERMINAL and failed) or refused
         case State.REVOKED:
-            was_cancelled = world.cancelled or world.verdict is State.REVOKED
-            return was_cancelled and ((rows <= TERMINAL and State.REVOKED in steps) or never_started)
+            return _was_cancelled(protocol, world) and ((rows <= TERMINAL and State.REVOKED in steps) or never_started)
         case _:
             return False
+
+
+def _was_cancelled(protocol: Protocol, world: World) -> bool:
+    """Whether a person has cancelled the steps. The verdict alone proves nothing: it is drawn from their states."""
+    return _has_happened(protocol, world, May.CANCEL) and (world.cancelled or world.verdict is State.REVOKED)
+
+
+def _has_happened(protocol: Protocol, world: World, may: May) -> bool:
+    """Whether something that may happen has happened, in any generation."""
+    return world.may.count(may) < protocol.model.may.count(may)
 
 
 def _is_later(protocol: Protocol, world: World, step: int) -> bool:
