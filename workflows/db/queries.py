@@ -21,6 +21,15 @@ _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.prog
     j.finished_at, j.params, j.outputs, j.error, j.generation, j.schedule, j.fire_time, {now}, j.rerun_of,
     CASE WHEN j.status = 'PENDING' AND j.next_dispatch_at IS NULL THEN 1 ELSE 0 END"""
 
+_RUN_FIELDS = (
+    *("run_pk", "run_id", "workflow", "version_id", "status", "progress", "current_step"),
+    *("steps_total", "steps_open", "steps_failed", "redispatches"),
+    *("cancel_requested", "created_at", "started_at"),
+    *("finished_at", "params", "outputs", "error", "generation", "schedule", "fire_time", "now", "rerun_of"),
+    "is_waiting",
+)
+"""What these columns are in `RunView`, in their order."""
+
 _RUN = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE j.task_id = :id")
 _RUN_BY_PREFIX = Statement(
     f"SELECT {_RUN_COLUMNS} FROM job_runs j WHERE substr(j.task_id, 1, :length) = :id ORDER BY j.id LIMIT 2"
@@ -413,12 +422,12 @@ def oldest_ready(tx: Transaction) -> WaitingStep | None:
 
 
 def _run_view(row: Row) -> RunView:
-    values = list(row)
-    values[11] = bool(values[11])
-    values[15] = json.loads(values[15])
-    values[16] = json.loads(values[16]) if values[16] else None
-    values[21] = bool(values[21])
-    return RunView(*values)
+    values = dict(zip(_RUN_FIELDS, row, strict=True))
+    for name in ("cancel_requested", "is_waiting"):
+        values[name] = bool(values[name])
+    for name in ("params", "outputs"):
+        values[name] = json.loads(values[name]) if values[name] else None
+    return RunView(**values)
 
 
 def _step_view(row: Row, first_started: float | None) -> StepView:

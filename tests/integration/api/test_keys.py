@@ -152,7 +152,6 @@ TRICKS = [
     "/openapi.json",
     "/docs",
     "/nothing",
-    "/",
 ]
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "FROB", "get"]
 OVERRIDES = {"X-HTTP-Method-Override": "GET", "X-Original-URL": "/livez", "X-Rewrite-URL": "/livez"}

@@ -46,8 +46,8 @@ def test_a_run_spreads_over_two_machines_and_survives_the_loss_of_one(tmp_path: 
         accepted = ask(net.machines[0], "POST", f"http://127.0.0.1:{port}/api/cronjobs/graph/trigger")
         wait_until(lambda: busy(engine) == set(nodes(engine)), 30, "steps on both machines")
         net.machines[1].cut_off()
-        # Usually the length of a lease. On a busy machine with leases this short the others' own heartbeats come late now
-        # and then, and nobody takes anything back until they have been steady for half a lease.
+        # Usually the length of a lease. On a busy machine with leases this short the others' own heartbeats come late
+        # now and then, and nobody takes anything back until they have been steady for half a lease.
         wait_until(lambda: not busy(engine) & lost, 90, "the end of the leases of the lost machine")
         first.kill()
 

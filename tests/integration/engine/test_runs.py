@@ -190,18 +190,6 @@ def test_an_output_that_cannot_be_evaluated_fails_the_run(calm: Cluster) -> None
     assert report.run.error.startswith("output 'said': ")
 
 
-def test_results_that_cannot_be_kept_are_refused_with_their_place(calm: Cluster) -> None:
-    report = calm.run(
-        """
-        id: large
-        steps:
-          much: {uses: ledger.numbers, with: {num: 300000}}
-        """
-    )
-    error = report.to_json()["steps"]["much"]["error"]
-    assert "the limit is 1000000" in error
-
-
 def test_the_same_idempotency_key_is_the_same_run(engine: Cluster) -> None:
     text = """
         id: once
