@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from celery import Celery
-from celery.canvas import Signature, chain, chord, group
+from celery.canvas import Signature, chain, chord, group, maybe_signature
 from celery.canvas import _chain as chain_type
 from celery.utils import uuid
 from celery.utils.functional import regen
@@ -91,9 +91,13 @@ def send(app: Celery, canvas: Signature, producer: Producer) -> None:
     That method is not used for two reasons. A group's subscribes the publisher to the result of every member, twice
     for a chord, and a process that lives long never gets rid of these subscriptions. A chain's takes another
     connection than the one it is given.
+
+    Args:
+        app: Whose messages they are, whatever application the canvas or its members belong to. A canvas that was
+            written down and read again leaves its members to the application that is current in this thread.
     """
     if isinstance(canvas, chord) and app.conf.get(COUNTS_CHORDS, True):
-        body = canvas.body.clone()
+        body = _copy(app, canvas.body)
         body.freeze()
         _send_members(app, canvas.tasks, producer, body)
     elif isinstance(canvas, chord | group):
@@ -101,16 +105,24 @@ def send(app: Celery, canvas: Signature, producer: Producer) -> None:
         # backend that this installation has no more.
         _send_members(app, canvas.tasks, producer)
     else:
-        single = canvas.clone()
+        single = _copy(app, canvas)
         single.freeze()
         _send_frozen(single, producer)
+
+
+def _copy(app: Celery, canvas: Signature) -> Signature:
+    """A signature, or a chain and all its members, as that of an application."""
+    copy = maybe_signature(canvas, app=app, clone=True)
+    if isinstance(copy, chain_type):
+        copy.tasks = [maybe_signature(task, app=app) for task in copy.tasks]
+    return copy
 
 
 def _send_members(
     app: Celery, signatures: Iterable[Signature], producer: Producer, body: Signature | None = None
 ) -> None:
     group_id = uuid()
-    members = [signature.clone() for signature in signatures]
+    members = [_copy(app, signature) for signature in signatures]
     results = [member.freeze(group_id=group_id, chord=body, group_index=i) for i, member in enumerate(members)]
     if body is not None:
         # Lazy, or else the Redis backend makes a GroupResult of them, which subscribes to each.

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 import redis
-from celery import Celery
+from celery import Celery, _state
+from celery.canvas import maybe_signature
 from celery.contrib.testing.worker import start_worker
+from kombu.utils.json import dumps, loads
 
 from tests.support.waiting import wait_until
 from workflows.compile import compile_workflow
@@ -22,6 +24,7 @@ from workflows.engine.canvas import (
     fragment_canvas,
     publish_fragment,
     publish_steps,
+    send,
 )
 from workflows.engine.measure import measure
 from workflows.engine.signing import HEADER, Signer
@@ -93,6 +96,19 @@ def test_messages_that_workers_send_later_have_the_measured_size(
     with worker(app, *(step.queue for step in plan.steps if step.ordinal < plan.ordinal_of(last))):
         wait_until(lambda: in_queue(broker_client, last) != [], 20, f"the message of step {last}")
     assert in_queue(broker_client, last) == [pytest.approx(expected, rel=TOLERANCE)]
+
+
+@pytest.mark.parametrize("plan", [CHAIN, GROUP, CHORD], ids=["chain", "group", "chord"])
+def test_messages_are_those_of_the_application_that_is_asked_and_not_of_the_current_one(
+    plan: Plan, app: Celery, broker_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = make_app(Config({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}))  # has no key, and reaches no broker
+    monkeypatch.setattr(_state._tls, "current_app", stranger)
+    canvas = fragment_canvas(app, plan, plan.fragments[0], RUN_PK)
+    assert {size.queue for size in measure(app, canvas)} == {step.queue for step in plan.steps}
+    with app.producer_or_acquire() as producer:
+        send(app, maybe_signature(loads(dumps(canvas))), producer)
+    assert all(in_queue(broker_client, plan.steps[head].queue) for head in plan.fragments[0].heads)
 
 
 def test_our_messages_are_those_that_celery_itself_would_send(
