@@ -60,6 +60,7 @@ export function useRun(id: string): LiveRun {
     let reading = false;
     let wanted = false;
     let timer = 0;
+    let dueAt = 0;
     let events: EventSource | null = null;
 
     const read = async (): Promise<void> => {
@@ -92,9 +93,16 @@ export function useRun(id: string): LiveRun {
       plan(wanted ? SETTLE_MS : POLL_MS);
       wanted = false;
     };
+    // A read that is soon due is not put off by what happens until then, or a busy run would never be read.
     const plan = (milliseconds: number): void => {
+      const due = performance.now() + milliseconds;
+      if (gone || (timer && dueAt <= due)) return;
       window.clearTimeout(timer);
-      if (!gone) timer = window.setTimeout(() => void read(), milliseconds);
+      dueAt = due;
+      timer = window.setTimeout(() => {
+        timer = 0;
+        void read();
+      }, milliseconds);
     };
     const touched = (): void => {
       setLive(true);
