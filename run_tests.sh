@@ -49,7 +49,7 @@ run_pytest() {
   python -m pytest --numprocesses "$(workers)" --dist worksteal "$@" || failed+=(pytest)
 }
 
-case "${1-all}" in all | integration) ensure_test_programs ;; esac
+case "${1-all}" in all | integration | e2e) ensure_test_programs ;; esac
 
 case "${1-all}" in
   all)
