@@ -258,7 +258,7 @@ def _defaults(node: MapNode, read: Reader) -> Defaults:
     if words is not None:
         _policy(words, None, read)
     return Defaults(
-        queue=read.optional(node, "queue", read.identifier) or DEFAULT_QUEUE,
+        queue=read.optional(node, "queue", read.queue) or DEFAULT_QUEUE,
         timeout_seconds=read.optional(node, "timeout", lambda inner, what: read.duration(inner, what, positive=True)),
         retry=words,
         rate_limit=_name_of(node, "rate_limit", read),
@@ -329,7 +329,7 @@ def _step(entry: Entry, defaults: Defaults, read: Reader) -> StepDraft:
         for_each=read.optional(node, "for_each", lambda inner, what: _for_each(inner, what, read)),
         retry=_policy(defaults.retry, words, read),
         timeout_seconds=defaults.timeout_seconds if timeout is None else timeout,
-        queue=read.optional(node, "queue", read.identifier) or defaults.queue,
+        queue=read.optional(node, "queue", read.queue) or defaults.queue,
         run_if=TriggerRule(rule) if rule else TriggerRule.ALL_SUCCESS,
         run_if_position=entry.position if run_if is None else run_if.node.position,
         rate_limit=_name_of(node, "rate_limit", read) or defaults.rate_limit,

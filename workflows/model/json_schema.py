@@ -5,6 +5,8 @@ It knows the shape only; names, scopes, types of data and the graph are checked 
 
 from __future__ import annotations
 
+import re
+
 from workflows.model.language import (
     DEFAULT_PRIORITY,
     MAX_ATTEMPTS,
@@ -17,7 +19,7 @@ from workflows.model.language import (
     MAX_RUNS_AT_ONCE,
     MAX_STEPS,
 )
-from workflows.model.names import IDENTIFIER, STEP_NAME
+from workflows.model.names import IDENTIFIER, QUEUE_NAME, STEP_NAME
 from workflows.model.params import TYPES
 from workflows.model.policies import Behavior
 from workflows.model.schedules import DEFAULT_TIMEZONE
@@ -88,7 +90,7 @@ def definition_schema() -> dict[str, Json]:
 
 def _shared() -> dict[str, Json]:
     return {
-        "queue": _name("Celery queue whose workers run it; 'processing' when left out."),
+        "queue": _name("Celery queue whose workers run it; 'processing' when left out.", QUEUE_NAME),
         "timeout": {"$ref": "#/$defs/duration", "description": "A try that runs longer is a failure."},
         "retry": {"$ref": "#/$defs/retry"},
         "rate_limit": _name("A name under rate_limits: each try, or call of a map, takes one start of it."),
@@ -291,5 +293,5 @@ def _by_name(description: str, value: dict[str, Json]) -> dict[str, Json]:
     }
 
 
-def _name(description: str) -> dict[str, Json]:
-    return {"type": "string", "pattern": f"^{IDENTIFIER.pattern}$", "description": description}
+def _name(description: str, pattern: re.Pattern[str] = IDENTIFIER) -> dict[str, Json]:
+    return {"type": "string", "pattern": f"^{pattern.pattern}$", "description": description}

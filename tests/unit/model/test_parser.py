@@ -29,6 +29,14 @@ def only_step(body: str, before: str = "") -> Workflow:
     )
 
 
+def test_a_queue_may_have_48_characters_because_messages_carry_its_name() -> None:
+    step = "    queue: {}\n"
+    assert only_step(step.format("q" * 48)).steps[0].queue == "q" * 48
+    with pytest.raises(DefinitionError) as caught:
+        only_step(step.format("q" * 49))
+    assert "at most 48 characters" in str(caught.value)
+
+
 def test_the_example_becomes_a_workflow() -> None:
     workflow, warnings = parse_with_warnings(LITERATURE_REVIEW, steps=STEPS)
     assert warnings == ()
