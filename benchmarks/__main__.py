@@ -96,7 +96,7 @@ def run_makespan(graphs: int, seed: int, slots: int, database: str, json_file: P
     with _folder() as folder, servers(folder, postgres=database == "postgresql") as running:
         url = new_database(running, database, folder)
         with cluster(folder, url, running.broker_url) as engine, console.status("") as status:
-            worker = engine.start_worker(slots)
+            worker = engine.start_worker(slots, fresh=True)
             for number, graph in enumerate(makespan.random_graphs(graphs, seed), 1):
                 status.update(f"graph {number} of {graphs}, {len(graph.needs)} steps")
                 outcomes.append(makespan.run_graph(engine, graph, slots))

@@ -189,7 +189,7 @@ def celeriac_arm(
     with cluster(
         folder, new_database(servers, database, folder), _database_of(servers.broker_url, number), **settings
     ) as engine:
-        worker = engine.start_worker(slots)
+        worker = engine.start_worker(slots, fresh=True)
         yield CeleriacArm(database, engine, {**family(worker.process.pid), **servers.parts(database)})
         worker.stop()
 

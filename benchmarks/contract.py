@@ -78,7 +78,7 @@ def campaign(
     }
     faults: list[str] = []
     with cluster(folder, database_url, broker_url, **settings) as engine, api_of(engine, "INFO") as api:
-        engine.start_worker(1)
+        engine.start_worker(1, fresh=True)
         # A run that has ended: its stream of events ends too.
         run_id = api.http.post("/api/cronjobs/pair/trigger?wait=30").json()["task_id"]
         while sum((statuses := by_status(api.requests())).values()) < calls and not faults:

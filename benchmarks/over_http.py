@@ -118,7 +118,7 @@ def misses(of_triggers: list[Latencies], of_reads: list[Latencies]) -> list[str]
 
 def _half_done(engine: Cluster, api: Api) -> dict[str, str]:
     """Ids of runs whose map has begun and is paused, by size; the worker that was at it is gone."""
-    worker = engine.start_worker(2)
+    worker = engine.start_worker(2, fresh=True)
     runs: dict[str, str] = {}
     for size, (count, ms) in ITEMS.items():
         order = {"workflow": "map", "params": {"count": count, "ms": ms}}

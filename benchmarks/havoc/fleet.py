@@ -16,8 +16,8 @@ from benchmarks.havoc import sabotage
 from benchmarks.havoc.borders import ROLE
 from benchmarks.havoc.ledger import VARIABLE
 from benchmarks.havoc.machines import family, send
-from benchmarks.havoc.nursery import Child, Nursery
 from tests.support.cluster import Cluster
+from tests.support.nursery import Child, Nursery
 from tests.support.servers import free_port
 
 OURS = "celery_app"
@@ -65,7 +65,7 @@ class Fleet:
                 member.process, member.due = None, now + RESTART_SECONDS
             if member.process is None and now >= member.due:
                 log, role = self._folder / f"{member.name}.log", "api" if member is self.api else "worker"
-                member.process = self._nursery.bear(member.module, member.arguments, log, **{ROLE: role})
+                member.process = self._nursery.bear(member.module, member.arguments, log, {ROLE: role})
 
     def parents(self) -> list[int]:
         """Process ids of the workers that run."""

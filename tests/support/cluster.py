@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tests.support.nursery import Nursery
 from tests.support.waiting import wait_until
 from workflows.compile import compile_workflow
 from workflows.db import queries
@@ -45,31 +47,43 @@ class Line:
 class Worker:
     """A `celery worker` in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: psutil.Process, log: Path) -> None:
         self.process = process
         self.log = log
 
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        with suppress(psutil.NoSuchProcess):
+            return bool(self.process.status() == psutil.STATUS_ZOMBIE)
+        return True
+
     def children(self) -> list[int]:
         """Process ids of its pool."""
-        return [child.pid for child in psutil.Process(self.process.pid).children()]
+        return [child.pid for child in self.process.children()]
 
     def kill(self) -> None:
         """SIGKILL to the parent and its children, as a machine that loses power."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        for member in family:
+        for member in [self.process, *self.process.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
                 member.kill()
         self.process.wait(10)
 
     def stop(self) -> None:
         """SIGTERM, then wait."""
-        if self.process.poll() is None:
+        if not self.has_ended():
             self.process.send_signal(signal.SIGTERM)
             try:
                 self.process.wait(20)
-            except subprocess.TimeoutExpired:
+            except psutil.TimeoutExpired:
                 self.kill()
                 raise
+
+
+@cache
+def _nursery() -> Nursery:
+    """Where this process's workers are born; it knows nothing of any deployment."""
+    foreign = ("CELERY_", "CELERIAC_", "REDIS_", "DATABASE_URL", "LEDGER")
+    return Nursery({name: value for name, value in os.environ.items() if not name.startswith(foreign)})
 
 
 class Cluster:
@@ -93,34 +107,35 @@ class Cluster:
         upgrade(self.runtime.database)
         self.workers: list[Worker] = []
 
-    def start_worker(self, slots: int = 2, prefix: Sequence[str] = (), **settings: str) -> Worker:
-        """A worker that is up: it has said so in the database. `prefix` is what stands before its command line."""
+    def start_worker(
+        self, slots: int = 2, prefix: Sequence[str] = (), *, fresh: bool = False, **settings: str
+    ) -> Worker:
+        """A worker that is up: it has said so in the database.
+
+        Args:
+            slots: Processes of its pool.
+            prefix: What stands before its command line.
+            fresh: In an interpreter of its own, which costs three seconds of processor time.
+            settings: More variables of its environment.
+        """
         log = self.folder / f"worker-{len(self.workers)}.log"
         known = {w.node for w in self.live_workers()}
-        process = subprocess.Popen(
-            [
-                *(*prefix, sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--loglevel", "info"),
-                *(
-                    "--concurrency",
-                    str(slots),
-                    "--without-mingle",
-                    "--without-gossip",
-                    "-n",
-                    f"w{len(self.workers)}@%h",
-                ),
-            ],
-            env={**self.env, **settings},
-            cwd=PROJECT,
-            stdout=log.open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        env = {**self.env, **settings}
+        arguments = [
+            *("-A", "celery_app", "worker", "--loglevel", "info", "--concurrency", str(slots)),
+            *("--without-mingle", "--without-gossip", "-n", f"w{len(self.workers)}@%h"),
+        ]
+        if prefix or fresh:
+            process: psutil.Process = psutil.Popen(
+                [*prefix, sys.executable, "-m", "celery", *arguments],
+                env=env, cwd=PROJECT, stdout=log.open("wb"), stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        else:
+            process = _nursery().bear("celery", arguments, log, env).process
         worker = Worker(process, log)
         self.workers.append(worker)
-        wait_until(
-            lambda: process.poll() is not None or {w.node for w in self.live_workers()} - known, 90, "the worker"
-        )
-        assert process.poll() is None, log.read_text()
+        wait_until(lambda: worker.has_ended() or {w.node for w in self.live_workers()} - known, 90, "the worker")
+        assert not worker.has_ended(), log.read_text()
         return worker
 
     def live_workers(self) -> list[queries.WorkerView]:
@@ -167,7 +182,7 @@ class Cluster:
     def close(self) -> None:
         """Stop what still runs."""
         for worker in self.workers:
-            if worker.process.poll() is None:
+            if not worker.has_ended():
                 worker.kill()
         self.runtime.database.close()
         self.runtime.app.close()

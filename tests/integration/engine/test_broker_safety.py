@@ -87,8 +87,8 @@ def test_a_server_that_forbids_questions_is_judged_by_what_it_still_tells(
 
 def test_no_worker_starts_on_a_broker_that_evicts(on_sqlite: Cluster, evicting: redis.Redis) -> None:
     with pytest.raises(AssertionError, match="must not start: the broker throws messages away"):
-        on_sqlite.start_worker(slots=1)
-    assert on_sqlite.workers[0].process.returncode == 1
+        on_sqlite.start_worker(slots=1, fresh=True)
+    assert on_sqlite.workers[0].process.wait(5) == 1
     assert not on_sqlite.live_workers()
 
     def call(*line: str) -> subprocess.CompletedProcess[str]:
@@ -113,9 +113,8 @@ def test_no_worker_starts_on_a_broker_that_evicts(on_sqlite: Cluster, evicting: 
 def test_a_visibility_timeout_shorter_than_a_step_is_told_by_plan_doctor_and_worker(
     tmp_path: Path, on_sqlite: Cluster
 ) -> None:
-    short = {"CELERIAC_VISIBILITY_TIMEOUT": "3600"}
     (tmp_path / "long.yaml").write_text(LONG)
-    env = {**os.environ, **on_sqlite.env, **short, "CELERIAC_DEFINITIONS": str(tmp_path)}
+    env = {**os.environ, **on_sqlite.env, "CELERIAC_VISIBILITY_TIMEOUT": "3600", "CELERIAC_DEFINITIONS": str(tmp_path)}
 
     def told(verb: str, *arguments: str) -> str:
         line = [sys.executable, "-m", "celeriac", verb, *arguments]
@@ -126,6 +125,6 @@ def test_a_visibility_timeout_shorter_than_a_step_is_told_by_plan_doctor_and_wor
     assert checks["timeouts"]["verdict"] == "warn"
     assert "'slow' of long (7200 s)" in checks["timeouts"]["message"]
     assert "CELERIAC_VISIBILITY_TIMEOUT" in checks["timeouts"]["hint"]
-    worker = on_sqlite.start_worker(slots=1, **short)
+    worker = on_sqlite.start_worker(slots=1, CELERIAC_VISIBILITY_TIMEOUT="3600")
     assert on_sqlite.run(LONG).run.status == "SUCCESS"
     wait_until(lambda: "hands the message of a step out again after 3600 s" in worker.log.read_text())

@@ -1,8 +1,8 @@
 """Processes of the engine that are born with their libraries loaded.
 
-A worker spends three seconds of processor time on imports. A storm that kills one every few seconds would measure
-little else on two cores. So the harness forks them from a process that has imported what they need, and nothing that
-belongs to a deployment: no settings, no steps, no application, no connection.
+A worker spends three seconds of processor time on imports. A storm that kills one every few seconds, or a suite that
+starts a hundred, would measure little else on two cores. So they are forked from a process that has imported what
+they need, and nothing that belongs to a deployment: no settings, no steps, no application, no connection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.cluster import PROJECT
 from workflows.stack.processes import dies_with_parent
 
 LIBRARIES = (
@@ -66,20 +65,21 @@ class Nursery:
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        command = [sys.executable, "-m", "benchmarks.havoc.nursery"]
         self._parent = subprocess.Popen(
-            command, env=dict(env), cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
+            [sys.executable, "-m", "tests.support.nursery"],
+            env=dict(env), cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
 
     @property
     def pid(self) -> int:
         return self._parent.pid
 
-    def bear(self, module: str, arguments: Sequence[str], log: Path, **variables: str) -> Child:
+    def bear(self, module: str, arguments: Sequence[str], log: Path, variables: Mapping[str, str]) -> Child:
         """`python -m MODULE ARGUMENTS`, with more variables in its environment, and its output added to `log`."""
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
-        wish = {"module": module, "arguments": list(arguments), "log": str(log), "variables": variables}
+        wish = {"module": module, "arguments": list(arguments), "log": str(log), "variables": dict(variables)}
         self._parent.stdin.write(json.dumps(wish).encode() + b"\n")
         self._parent.stdin.flush()
         return Child(psutil.Process(int(self._parent.stdout.readline())))
@@ -118,7 +118,7 @@ def _live(wish: dict[str, object], end_with_nursery: Callable[[], None] | None) 
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        os.environ.update(wish["variables"])  # type: ignore[call-overload]  # noqa: TID251 - its own environment
+        os.environ.update(wish["variables"])  # type: ignore[call-overload]
         random.seed()
         sys.argv = [str(wish["module"]), *wish["arguments"]]  # type: ignore[misc]
         runpy.run_module(str(wish["module"]), run_name="__main__", alter_sys=True)
