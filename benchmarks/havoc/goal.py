@@ -37,7 +37,7 @@ class Line:
 
 def at_goal(trial: Trial) -> Trial:
     """The storm of the goal: rates that clearly exceed its numbers within its time."""
-    return replace(trial, runs=RUNS, minutes=MINUTES, workers=4, slots=2, at_once=32, intensity=0.4)
+    return replace(trial, runs=RUNS, minutes=MINUTES, workers=4, slots=2, at_once=32, intensity=0.6)
 
 
 def judge(verdict: Verdict) -> list[Line]:
