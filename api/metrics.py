@@ -98,6 +98,12 @@ def _of_census(found: Census, queues: tuple[str, ...]) -> Iterator[Metric]:
         text = "Seconds since the reconciler has renewed its lead."
         yield GaugeMetricFamily("celeriac_reconciler_age_seconds", text, value=found.reconciler.silent_seconds)
 
+    plans = found.schedules
+    counts = {"enabled": plans.enabled, "disabled": plans.disabled, "troubled": plans.troubled}
+    yield _by("celeriac_schedules", "Schedules; a troubled one is enabled and cannot fire.", "state", counts)
+    text = "How long ago the first schedule should have fired that has not."
+    yield GaugeMetricFamily("celeriac_schedules_late_seconds", text, value=plans.late_seconds)
+
 
 def _sum(one: QueueFigures, other: QueueFigures) -> QueueFigures:
     return QueueFigures(

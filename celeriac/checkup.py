@@ -58,6 +58,7 @@ def examine(config: Config) -> Iterator[Finding]:
         ("reconciler", _reconciler),
         ("pending", _pending),
         ("waiting", _waiting),
+        ("schedules", _schedules),
         ("memory", _memory),
         ("steps", _steps),
         ("timeouts", _timeouts),
@@ -253,6 +254,28 @@ def _waiting(config: Config) -> Finding:
         f"{message}, in queue '{step.queue}', which no worker takes from",
         f"start one with CELERIAC_QUEUES={step.queue}, or `celeriac cancel {step.run_id[:8]}`",
     )
+
+
+def _schedules(config: Config) -> Finding:
+    """Whether somebody fires them, and all of them can."""
+    from celeriac.backends import READ_PATIENCE_SECONDS, reading
+    from workflows.db import census
+
+    with reading(config) as database:
+        found = database.retrying(census.schedules, autocommit=True, patience_seconds=READ_PATIENCE_SECONDS)
+    message = f"{found.enabled} enabled" if found.enabled or found.disabled else "none"
+    if found.late_seconds > STUCK_SECONDS:
+        return Finding(
+            "schedules",
+            "warn",
+            f"{message}; one should have fired {found.late_seconds:.0f} s ago: no scheduler runs, or it cannot work",
+            "start one with `celery -A celery_app beat`, or look into its log",
+        )
+    if found.troubled:
+        return Finding(
+            "schedules", "warn", f"{message}, of which {found.troubled} cannot fire", "see `celeriac schedule ls`"
+        )
+    return Finding("schedules", "ok", message)
 
 
 def _memory(config: Config) -> Finding:

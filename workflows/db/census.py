@@ -40,6 +40,11 @@ _CRASHED = Statement("""
     SELECT j.task_id, s.step_id, s.crashes FROM job_runs j JOIN step_runs s ON s.run_pk = j.id
     WHERE j.status IN ('PROGRESS', 'PAUSED') AND s.crashes > 0
     ORDER BY 3 DESC LIMIT 100""")
+_SCHEDULES = Statement("""
+    SELECT coalesce(sum(CASE WHEN is_enabled THEN 1 ELSE 0 END), 0), count(*),
+        coalesce(sum(CASE WHEN is_enabled AND problem IS NOT NULL THEN 1 ELSE 0 END), 0),
+        {now} - min(CASE WHEN is_enabled THEN next_fire_at END)
+    FROM schedules""")
 _LEADER = Statement("SELECT holder, {now} - lease_until FROM leader_leases WHERE name = :name")
 
 
@@ -95,6 +100,23 @@ class Crashed:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleFigures:
+    """How the schedules are.
+
+    Attributes:
+        enabled: Those that fire.
+        disabled: Those that somebody has switched off.
+        troubled: Enabled, but their definition or params do not fit any more.
+        late_seconds: How long ago the first should have fired that has not been decided about; 0 when none is late.
+    """
+
+    enabled: int
+    disabled: int
+    troubled: int
+    late_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Census:
     """The figures of an installation.
 
@@ -110,11 +132,12 @@ class Census:
     queues: dict[str, QueueFigures]
     workers: list[WorkerView]
     reconciler: Leader | None
+    schedules: ScheduleFigures
     window_seconds: float
 
 
 def take(tx: Transaction, leader_name: str, leader_lease_seconds: float, window_seconds: float) -> Census:
-    """Count everything; six statements."""
+    """Count everything; seven statements."""
     open_rows = tx.rows(_OPEN_RUNS)
     ended = tx.rows(_ENDED_RUNS, {"seconds": window_seconds})
     return Census(
@@ -124,6 +147,7 @@ def take(tx: Transaction, leader_name: str, leader_lease_seconds: float, window_
         queues=queues(tx),
         workers=queries.live_workers(tx),
         reconciler=leader(tx, leader_name, leader_lease_seconds),
+        schedules=schedules(tx),
         window_seconds=window_seconds,
     )
 
@@ -137,6 +161,14 @@ def queues(tx: Transaction) -> dict[str, QueueFigures]:
         ready, delayed, oldest = waiting.get(name, (0, 0, None))
         found[name] = QueueFigures(ready, delayed, running.get(name, 0), max(0.0, oldest or 0.0))
     return found
+
+
+def schedules(tx: Transaction) -> ScheduleFigures:
+    """How many there are, and whether one is late: then nobody fires them."""
+    row = tx.row(_SCHEDULES)
+    assert row is not None  # an aggregate has a row
+    enabled, total, troubled, late = row
+    return ScheduleFigures(enabled, total - enabled, troubled, max(0.0, late or 0.0))
 
 
 def unstarted(tx: Transaction) -> Unstarted | None:

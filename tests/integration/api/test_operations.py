@@ -47,6 +47,7 @@ def test_metrics_tell_what_is_open_and_what_waits_in_the_queues(api: Served) -> 
     assert _of(found, "celeriac_runs_ended_recently", status="FAILURE") == 0
     assert _of(found, "celeriac_queue_messages", queue="research") == 4
     assert _of(found, "celeriac_workers") == 0
+    assert _of(found, "celeriac_schedules", state="enabled") == _of(found, "celeriac_schedules_late_seconds") == 0
     assert _of(found, "process_resident_memory_bytes") > 0
     assert not any(name == "celeriac_reconciler_age_seconds" for name, _ in found)
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from celeriac import checkup
 from celeriac.checkup import Finding
 from tests.support.hands import Hands
+from workflows.catalogue import read_entry
 from workflows.engine.execution import end_over_time
 from workflows.engine.leases import LeaseKeeper
+from workflows.scheduling.sync import sync
 from workflows.settings import Config
+from workflows.steps.registry import schemas
 
 ONE = "id: one\nsteps:\n  a: {uses: ledger.nap, with: {node: a}}"
+TIMED = ONE + '\ntriggers:\n  - schedule: {cron: "0 3 * * *"}'
 LONELY = "id: lonely\nsteps:\n  a: {uses: ledger.nap, queue: gpu, with: {node: a}}"
 
 
@@ -57,6 +62,22 @@ def test_a_step_that_waits_is_explained_by_its_queue(hands: Hands) -> None:
     assert found.verdict == "warn"
     assert "in queue 'gpu', which no worker takes from" in found.message
     assert "CELERIAC_QUEUES=gpu" in found.hint
+
+
+def test_a_schedule_that_nobody_fires_is_told(hands: Hands) -> None:
+    assert _findings(hands)["schedules"] == Finding("schedules", "ok", "none")
+    read = read_entry(TIMED.encode(), Path("timed.yaml"), "1", schemas(hands.runtime.steps))
+    assert len(sync(hands.runtime, [read]).added) == 1
+    assert _findings(hands)["schedules"] == Finding("schedules", "ok", "1 enabled")
+    hands.change("UPDATE schedules SET problem = 'param node is missing'")
+    assert "1 cannot fire" in _findings(hands)["schedules"].message
+    hands.change("UPDATE schedules SET next_fire_at = 1700000000")
+    found = _findings(hands)["schedules"]
+    assert found.verdict == "warn"
+    assert "should have fired" in found.message
+    assert "celery -A celery_app beat" in found.hint
+    hands.change("UPDATE schedules SET is_enabled = :off", off=False)
+    assert _findings(hands)["schedules"] == Finding("schedules", "ok", "0 enabled")
 
 
 def test_a_reconciler_that_nobody_leads_is_a_fault(hands: Hands) -> None:
