@@ -37,6 +37,7 @@ TICK_SECONDS = 1.0
 SHORTEST_TICK_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 600.0
 SET_ASIDE_SECONDS = 60.0
+UNSTEADY_LEASES = 3.0
 
 
 class Reconciler(threading.Thread):
@@ -48,6 +49,8 @@ class Reconciler(threading.Thread):
         self._broker = broker
         self._ended = threading.Event()
         self._lead_until = 0.0
+        self._rest_until = 0.0
+        self._unsteady_since: float | None = None
         self._marker: str | None = None
         self._set_aside: dict[int, float] = {}
 
@@ -111,6 +114,8 @@ class Reconciler(threading.Thread):
 
     def _leads(self) -> bool:
         now = self._runtime.clock.monotonic()
+        if now < self._rest_until:
+            return False
         if now < self._lead_until - LEADER_LEASE_SECONDS / 2:
             return True
         node = self._runtime.node
@@ -159,9 +164,22 @@ class Reconciler(threading.Thread):
         """Only while this worker's own heartbeat is steady: after an outage everybody gets the time to renew first."""
         runtime = self._runtime
         if not self._do(lambda tx: upkeep.is_steady(tx, runtime.node, runtime.steady_gap_seconds)):
+            self._rest_when_long_unsteady()
             return
+        self._unsteady_since = None
         for unit in self._do(upkeep.expired):
             self._alone(unit.run_pk, partial(recovery.take_back_expired, runtime, unit))
+
+    def _rest_when_long_unsteady(self) -> None:
+        """A leader whose own heartbeat does not get steady takes nothing back: let another one lead."""
+        now = self._runtime.clock.monotonic()
+        if self._unsteady_since is None:
+            self._unsteady_since = now
+        if now - self._unsteady_since > UNSTEADY_LEASES * self._runtime.config.lease_seconds:
+            _log.warning("this worker's heartbeat is not steady: it gives up the reconciler's lead for a while")
+            self._do(lambda tx: upkeep.resign(tx, LEADER, self._runtime.node))
+            self._unsteady_since = None
+            self._lead_until, self._rest_until = 0.0, now + LEADER_LEASE_SECONDS
 
     def _wake(self, pool: str, run_pk: int) -> None:
         """A slot may have become free without anybody having told those that wait for one."""

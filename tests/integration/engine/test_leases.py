@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from tests.support.hands import Hands, outage
+from tests.support.hands import Hands, outage, quick_time
 from tests.support.waiting import wait_until
 from workflows.db import units, upkeep
 from workflows.db.database import Transaction
@@ -160,6 +160,29 @@ def test_nothing_is_taken_back_before_everybody_has_had_the_time_to_renew_after_
     hands.change("UPDATE workers SET steady_since = steady_since - 1000")
     reconciler.tick()
     assert hands.standing(unit) == ("PENDING", 0, 1)
+
+
+def test_a_leader_whose_heartbeat_does_not_get_steady_lets_another_one_lead(hands: Hands) -> None:
+    def leaders() -> int:
+        return len(hands.rows("SELECT holder FROM leader_leases WHERE name = 'reconciler'"))
+
+    unit = start(hands)
+    hands.claim(unit)
+    hands.expire(unit)
+    with quick_time(hands):
+        wedged = hands.reconciler()
+        wedged.tick()  # It leads, and all is well.
+        assert hands.standing(unit) == ("PENDING", 0, 1)
+        hands.change("UPDATE workers SET steady_since = seen_at")
+        wedged.tick()
+        assert leaders() == 1
+        hands.database.clock.sleep(100)
+        wedged.tick()
+        wedged.tick()
+        assert leaders() == 0
+        hands.database.clock.sleep(10)
+        wedged.tick()  # Nobody else has taken it.
+        assert leaders() == 1
 
 
 def test_a_broker_that_hangs_keeps_no_thread_from_renewing_and_no_child_from_being_born(hands: Hands) -> None:
