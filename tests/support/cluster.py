@@ -93,6 +93,8 @@ class Cluster:
         self.folder = folder
         self.ledger_file = folder / "ledger"
         self.ledger_file.touch()
+        temporary = folder / "tmp"  # A worker that is killed leaves files behind.
+        temporary.mkdir(exist_ok=True)
         self.env = {
             **os.environ,
             "DATABASE_URL": database_url,
@@ -101,6 +103,7 @@ class Cluster:
             "CELERIAC_STEP_MODULES": STEPS,
             "PYTHONPATH": str(PROJECT),
             "LEDGER": str(self.ledger_file),
+            "TMPDIR": str(temporary),
             **settings,
         }
         self.runtime: Runtime = make_runtime(Config.from_env(self.env))

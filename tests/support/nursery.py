@@ -7,6 +7,7 @@ they need, and nothing that belongs to a deployment: no settings, no steps, no a
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -120,6 +122,7 @@ def _live(wish: dict[str, object], end_with_nursery: Callable[[], None] | None) 
         os.dup2(descriptor, 2)
         os.environ.update(wish["variables"])  # type: ignore[call-overload]
         random.seed()
+        tempfile.tempdir = None
         sys.argv = [str(wish["module"]), *wish["arguments"]]  # type: ignore[misc]
         runpy.run_module(str(wish["module"]), run_name="__main__", alter_sys=True)
         code = 0
@@ -129,6 +132,7 @@ def _live(wish: dict[str, object], end_with_nursery: Callable[[], None] | None) 
         sys.excepthook(*sys.exc_info())
     finally:
         with suppress(Exception):
+            atexit._run_exitfuncs()  # What it has registered, as temporary folders to remove.
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
