@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,11 +15,12 @@ PASSWORD_URL = "https://ann:canary-of-an-url@example.org/"
 
 class Way(BaseModel):
     way: str
+    token: str
 
 
 @step("leaky.tell")
 def tell(inp: Way, ctx: StepContext) -> dict[str, Any]:
-    secret = os.environ["CELERIAC_SECRET_CANARY"]
+    secret = inp.token.removeprefix("Bearer ")
     ctx.log.warning("the token is %s, and the place %s", secret, PASSWORD_URL)
     logging.getLogger("third.party").warning("Authorization: Bearer %s to %s", secret, PASSWORD_URL)
     print("token", secret)  # noqa: T201 - what a careless step does

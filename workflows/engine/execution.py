@@ -20,7 +20,7 @@ from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
 from workflows.engine.runtime import Runtime
-from workflows.engine.scope import step_scope
+from workflows.engine.scope import input_scope
 from workflows.engine.settlement import Settlement, advance, leave_worker, spread, turn
 from workflows.model.errors import CeleriacError, DatabaseUnavailableError, StepError, ValidationError
 from workflows.model.expressions import render
@@ -160,8 +160,7 @@ def end_over_time(runtime: Runtime, unit: Unit, token: int) -> bool:
 
 def _inputs(job: Job) -> dict[str, object]:
     def read(tx: Transaction) -> dict[str, object]:
-        scope = step_scope(tx, job)
-        values = render(dict(job.step.with_), scope)
+        values = render(dict(job.step.with_), input_scope(tx, job))
         if not isinstance(values, dict):
             raise ValidationError(f"'with' of step '{job.step.id}' is no mapping")
         return values

@@ -24,7 +24,7 @@ from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, failure_of, safe_text
 from workflows.engine.runtime import DEADLINE_GRACE_SECONDS
-from workflows.engine.scope import step_scope
+from workflows.engine.scope import input_scope, step_scope
 from workflows.engine.settlement import Settlement, advance
 from workflows.engine.windows import follow_up, share
 from workflows.model.errors import DatabaseUnavailableError, StepCancelledError, ValidationError
@@ -206,7 +206,7 @@ class _Range:
         name = "item" if for_each.batch is None else "batch"
 
         def read(tx: Transaction) -> dict[str, Any]:
-            scope = step_scope(tx, job)
+            scope = input_scope(tx, job)
             # Read now what the expressions name: the same values serve every call of the range.
             for step_id, names in references(dict(job.step.with_)).steps.items():
                 for field in names:

@@ -56,6 +56,11 @@ def step_scope(tx: Transaction, job: Job) -> dict[str, Any]:
     return scope
 
 
+def input_scope(tx: Transaction, job: Job) -> dict[str, Any]:
+    """What the expressions in `with` see: the same, and the secrets of this process, which nobody keeps."""
+    return {**step_scope(tx, job), "secret": job.runtime.secrets}
+
+
 def make_scope(tx: Transaction, plan: Plan, context: RunContext, reads: Iterable[str], **names: Any) -> dict[str, Any]:
     """The roots of expressions: `params`, `steps` (those in `reads`), `run`, and `item` or `batch` when given."""
     return {

@@ -5,7 +5,7 @@ Kubernetes mount). It is read in the process that runs the step, at the moment i
 message or event. Whatever a step says afterwards (log lines, errors, outputs) passes `SecretStore.redact` or
 `SecretStore.redact_values` before it is kept, so that a value that leaks into a text is written as `***`.
 
-Let an expression use `secret` in `with` only: what other expressions give (items of a map, outputs of a run) is kept.
+Expressions have `secret` in `with` only: what other expressions give (items of a map, outputs of a run) is kept.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from workflows.model.errors import PermanentError
+from workflows.model.language import SECRET_NAME
 from workflows.settings import Config, SettingsError
-
-SECRET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
-"""Names of secrets, as those of variables."""
 
 PREFIX = "CELERIAC_SECRET_"
 FOLDER_VARIABLE = "CELERIAC_SECRETS_FOLDER"

@@ -16,7 +16,7 @@ from workflows.model.expression_types import TypeScope, infer, simple
 from workflows.model.expressions import Template, holds_expression, parse_template
 from workflows.model.graph import cycles
 from workflows.model.json_types import Problem, Schema, Unknown, problems
-from workflows.model.language import RULES_THAT_NEED_UPSTREAM
+from workflows.model.language import RULES_THAT_NEED_UPSTREAM, SECRET_NAME
 from workflows.model.nodes import ListNode, MapNode, Node, Scalar, key_position_of, position_of
 from workflows.model.params import schema_of
 from workflows.model.reader import Named
@@ -38,6 +38,7 @@ class _Place:
     Attributes:
         step: The step that reads; None for the outputs of the workflow.
         loop: The `for_each` whose `item` or `batch` exists here.
+        in_with: Whether this is `with`, the only place from which nothing is kept.
         in_items: Whether this is `for_each.items`, where they do not exist yet.
         in_when: Whether this is `when`, which is decided once for the step and not for each of its calls.
         in_group: Whether this is `concurrency.group`, which is decided before the run has begun.
@@ -45,6 +46,7 @@ class _Place:
 
     step: StepDraft | None = None
     loop: ForEachDraft | None = None
+    in_with: bool = False
     in_items: bool = False
     in_when: bool = False
     in_group: bool = False
@@ -233,7 +235,7 @@ class _Checker:
         )
 
     def _input(self, step: StepDraft, types: TypeScope) -> None:
-        value = {} if step.with_ is None else self._typed(step.with_, _Place(step, step.for_each), types)
+        value = {} if step.with_ is None else self._typed(step.with_, _Place(step, step.for_each, in_with=True), types)
         if self.steps is None or step.uses is None or step.uses.name not in self.steps:
             return
         name = step.uses.name
@@ -308,12 +310,21 @@ class _Checker:
             case "item" | "batch":
                 return self._loop_variable(path.root, position, place)
             case "secret":
-                self.report.add(
-                    Code.NOT_SUPPORTED, position, "'secret' is not supported in this version", "let the step read it"
-                )
-                return False
+                return self._secret(path.names[0], position, place)
             case _:
                 return True
+
+    def _secret(self, name: str, position: Position, place: _Place) -> bool:
+        if not place.in_with:
+            message = "there is no 'secret' here: what this expression gives is kept"
+            self.report.add(Code.OUT_OF_SCOPE, position, message, "hand it to a step, in 'with'")
+            return False
+        if SECRET_NAME.fullmatch(name) is None:
+            message = f"'{name}' is no name of a secret"
+            hint = "capital letters, digits and _, such as SLACK_URL; it is the variable CELERIAC_SECRET_SLACK_URL"
+            self.report.add(Code.BAD_EXPRESSION, position, message, hint)
+            return False
+        return True
 
     def _of_run(self, name: str, position: Position, place: _Place) -> bool:
         if name in ("id", "fire_time") or (place.step is not None and place.step.block is not Block.STEPS):

@@ -69,7 +69,7 @@ class Code(StrEnum):
 
     # Expressions
     BAD_EXPRESSION = "CEL030", "An expression is malformed, or names something that does not exist in the language."
-    OUT_OF_SCOPE = "CEL031", "`item` or `batch` is used where there is none."
+    OUT_OF_SCOPE = "CEL031", "`item`, `batch`, `secret` or a part of `run` is used where there is none."
     EXPRESSION_NOT_ALLOWED = "CEL032", "An expression stands where only fixed text is read."
     NOT_AN_EXPRESSION = "CEL033", "`for_each.items` is neither one expression nor a list."
     SAME_KEY = "CEL034", "`for_each.key` does not depend on the item, so all calls would have the same key."

@@ -82,7 +82,9 @@ class _Inference:
             case Root(name="run"):
                 # `error` of a run that has not failed, `fire_time` of one that no schedule started.
                 return NULLABLE_TEXT if tree.name in ("error", "fire_time") else simple("string")
-            case Root(name="steps" | "secret"):
+            case Root(name="secret"):
+                return simple("string")
+            case Root(name="steps"):
                 return None
             case Field(of=Root(name="steps"), name=step):
                 return self._of_step(step, tree.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 MAX_STEPS = 5_000
@@ -17,13 +18,14 @@ MAX_SECONDS = 30 * 86_400.0
 """The longest delay or timeout: 30 days."""
 MAX_FACTOR = 100.0
 
+SECRET_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
+"""Names of secrets, as those of variables."""
+
 WORKFLOW_KEYS = frozenset({
     "id", "description", "params", "triggers", "defaults", "timeout", "concurrency", "rate_limits", "pools", "steps",
     "on_failure", "finally", "outputs",
 })  # fmt: skip
-WORKFLOW_KEYS_LATER = frozenset({
-    "cache", "priority", "secrets",
-})  # fmt: skip
+WORKFLOW_KEYS_LATER = frozenset({"cache"})
 DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry", "priority", "rate_limit", "pool"})
 DEFAULTS_KEYS_LATER = frozenset({"cache"})
 STEP_KEYS = frozenset(
@@ -42,7 +44,7 @@ STEP_KEYS = frozenset(
         "pool",
     }
 )
-STEP_KEYS_LATER = frozenset({"cache", "secrets"})
+STEP_KEYS_LATER = frozenset({"cache"})
 CONCURRENCY_KEYS = frozenset({"group", "limit", "behavior"})
 RATE_LIMIT_KEYS = frozenset({"rate", "burst"})
 FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})
@@ -72,6 +74,7 @@ ELSEWHERE: Mapping[str, str] = {
     "on": "the key is 'triggers'; the command line and the API need none",
     "retries": "the key is 'retry', as in retry: {max_attempts: 4}",
     "run": "a step names a registered step with 'uses'; there is no shell",
+    "secrets": "a secret is read where it is needed: with: {url: ${{ secret.SLACK_URL }}}",
     "schedule": "a schedule is a trigger, as in triggers: [{schedule: {cron: ...}}]",
     "strategy": "the key is 'for_each'",
     "tasks": "the key is 'steps'",
