@@ -137,6 +137,7 @@ class _Patient:
         self._fleet = fleet
         self._ledger = Reader(path)
         self._random = Random(kind)
+        self._dead: set[int] = set()
         self._pause = threading.Event()
 
     def once(self) -> list[float | None]:
@@ -173,7 +174,8 @@ class _Patient:
             busy = [
                 pid
                 for pid in candidates()
-                if any(_unfinished(entries, member.pid) is not None for member in family(pid))
+                if pid not in self._dead  # Its parent may not have noticed yet.
+                and any(_unfinished(entries, member.pid) is not None for member in family(pid))
             ]
             return self._random.choice(busy) if busy else 0
 
@@ -181,6 +183,7 @@ class _Patient:
 
     def _interrupted(self, died: float, pids: list[int]) -> list[float | None]:
         """Since the death of these, to the next start of what each was doing when it died."""
+        self._dead.update(pids)
         entries = self._ledger.entries()
         lost = [who for pid in pids if (who := _unfinished(entries, pid)) is not None]
         again: dict[Who, float] = {}
