@@ -195,6 +195,9 @@ def _passwords(config: Config) -> Iterator[str]:
 
 def _forms(value: str) -> Iterator[str]:
     """How a value may be written in a text."""
+    # An error names a URL without its query: what stands before it may be as secret.
+    if "://" in value and "?" in value:
+        yield from _forms(value.partition("?")[0])
     lines = [line for line in value.splitlines() if len(line) >= _SHORTEST_LINE] if "\n" in value else []
     for text in (value, *lines):
         yield text
