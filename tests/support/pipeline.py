@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Connection
 
@@ -15,6 +15,7 @@ from pipeline.steps.fetch import FetchInput, FetchOutput, fetch
 from pipeline.steps.process_papers import ProcessInput, ProcessOutput, process_papers
 from pipeline.steps.store import StoreInput, StoreOutput, store
 from workflows.db.database import Database
+from workflows.model.errors import StepParked
 
 
 @dataclass
@@ -27,6 +28,8 @@ class DirectContext:
     item_key: str | None = None
     attempt: int = 1
     idempotency_key: str = "run/step"
+    started_at: float = 0.0
+    parked_since: float | None = None
     log: logging.LoggerAdapter[logging.Logger] = field(
         default_factory=lambda: logging.LoggerAdapter(logging.getLogger("tests.pipeline"), {})
     )
@@ -34,6 +37,9 @@ class DirectContext:
 
     def progress(self, done: int, total: int) -> None:
         self.progressed.append((done, total))
+
+    def park(self, seconds: float) -> NoReturn:
+        raise StepParked(seconds)
 
     def rate_limit(self, name: str) -> None:
         raise AssertionError(f"no rate limit {name} is declared outside of a run")

@@ -127,7 +127,8 @@ _ENDED_BY_ME = Statement(f"SELECT 1 FROM step_runs WHERE {_KEY} AND token = :tok
 _RETRY = Statement(f"""
     UPDATE step_runs SET status = :status, failures = failures + :failed, error = :error, arrives_by = 'sql',
         not_before = {{now}} + :delay, next_dispatch_at = {{now}} + :delay, redispatches = 0, dispatch_wait_seconds = 0,
-        parked_since = CASE WHEN :parked = 1 THEN coalesce(parked_since, {{now}}) ELSE NULL END, {_FREE}
+        parked_since = CASE WHEN :parked = 1 THEN coalesce(parked_since, {{now}}) WHEN :failed = 1 THEN NULL
+            ELSE parked_since END, {_FREE}
     WHERE {_MINE} RETURNING {{now}}""")
 
 _NOT_LEAVING = """(

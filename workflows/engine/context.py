@@ -7,7 +7,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 from sqlalchemy import Connection
@@ -18,7 +18,13 @@ from workflows.db.database import Transaction, is_passing
 from workflows.db.units import Claim
 from workflows.engine.outcomes import Failure, safe_text
 from workflows.engine.runtime import Runtime
-from workflows.model.errors import CeleriacError, DatabaseUnavailableError, PermanentError, StepCancelledError
+from workflows.model.errors import (
+    CeleriacError,
+    DatabaseUnavailableError,
+    PermanentError,
+    StepCancelledError,
+    StepParked,
+)
 from workflows.model.policies import Rate
 
 LOG_LINES_PER_TRY = 1_000
@@ -58,6 +64,8 @@ class EngineContext:
         self.item_key = item_key
         self.attempt = claim.token if attempt is None else attempt
         self.idempotency_key = "/".join(part for part in (run_id, step_id, item_key) if part is not None)
+        self.started_at = claim.started_at
+        self.parked_since = claim.parked_since
         self.log: logging.LoggerAdapter[logging.Logger] = _KeptLog(self)
 
     def progress(self, done: int, total: int) -> None:
@@ -99,6 +107,12 @@ class EngineContext:
             self._runtime.machine.sleep(pause)
             wait -= pause
             self.check_cancelled()
+
+    def park(self, seconds: float) -> NoReturn:
+        """See `StepContext.park`."""
+        if self._claim.unit.part:
+            raise PermanentError(f"a call of a map cannot be parked: use '{self.step_id}' in a step without for_each")
+        raise StepParked(seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

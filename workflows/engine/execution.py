@@ -22,7 +22,7 @@ from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_
 from workflows.engine.runtime import Runtime
 from workflows.engine.scope import input_scope
 from workflows.engine.settlement import Settlement, advance, leave_worker, spread, turn
-from workflows.model.errors import CeleriacError, DatabaseUnavailableError, StepError, ValidationError
+from workflows.model.errors import CeleriacError, DatabaseUnavailableError, StepError, StepParked, ValidationError
 from workflows.model.expressions import render
 from workflows.model.spec import TriggerRule
 from workflows.model.states import State, is_terminal
@@ -78,6 +78,9 @@ def run_claimed(job: Job) -> Outcome:
         output = call(definition, _inputs(job), ctx, runtime.machine, step.timeout_seconds, limit)
         ctx.check_whole()
         return _end(job, State.SUCCESS, output=output, ctx=ctx)
+    except StepParked as parked:
+        ctx.roll_back()
+        return _put_off(job, State.WAITING, max(0.0, parked.seconds), failed=False, error=None, ctx=ctx)
     except FencedError as error:
         ctx.roll_back()
         _log.warning("%s", error)

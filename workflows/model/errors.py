@@ -125,5 +125,17 @@ class StepTimeoutError(StepError):
     """The step ran longer than its `timeout`."""
 
 
+class StepParked(BaseException):
+    """Raised by `ctx.park()`; a step must let it pass, and `except Exception` does.
+
+    Attributes:
+        seconds: After which the step is due again.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"parked for {seconds:g} s")
+        self.seconds = seconds
+
+
 class StepCancelledError(StepError):
     """The run was cancelled while the step ran; raised by `ctx.check_cancelled()`."""

@@ -11,7 +11,9 @@ from typing import Literal
 
 Jitter = Literal["full", "none"]
 
-_DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)$")
+DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)$")
+"""How a duration is written."""
+
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 PERMANENT_ERRORS = ("PermanentError",)
@@ -30,7 +32,7 @@ def parse_duration(value: object) -> float:
         if value < 0 or not math.isfinite(value):
             raise ValueError(f"{value!r} is no duration; it must be a finite number of seconds, 0 or more")
         return float(value)
-    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
+    match = DURATION.match(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} is no duration; write 30s, 10m, 6h, 1d or a number of seconds")
     return float(match["number"]) * _UNIT_SECONDS[match["unit"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -19,6 +19,8 @@ class StepContext(Protocol):
         item_key: Key of the call within a map; None for a step without `for_each`.
         attempt: Number of this try, from 1; a try that a crash ended counts.
         idempotency_key: `run_id/step_id[/item]`: the same for every try, so that a remote side can refuse doubles.
+        started_at: When this try was claimed, in seconds since 1970 of the database's clock.
+        parked_since: When the step was parked first, on the same clock; None when it was not since its last failure.
         log: Logger whose records are kept with the run (`celeriac logs`).
     """
 
@@ -27,6 +29,8 @@ class StepContext(Protocol):
     item_key: str | None
     attempt: int
     idempotency_key: str
+    started_at: float
+    parked_since: float | None
     log: logging.LoggerAdapter[logging.Logger]
 
     def progress(self, done: int, total: int) -> None:
@@ -42,6 +46,14 @@ class StepContext(Protocol):
 
         The limit is shared with all other workers and runs. The worker waits, however long; while it does, a cancel of
         the run raises `StepCancelledError`.
+        """
+        ...
+
+    def park(self, seconds: float) -> NoReturn:
+        """Leave the worker, and be called again from the beginning after so long; what the step has done stays done.
+
+        The step is WAITING meanwhile and holds no slot. It counts as a try in `attempts` and uses up none of `retry`.
+        Calls of a map cannot be parked.
         """
         ...
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -48,7 +48,7 @@ class StepDefinition:
 
     def output_schema(self) -> dict[str, Any] | None:
         """JSON Schema of the output, None when the step gives nothing."""
-        if self.output_type is None or self.output_type is type(None):
+        if self.output_type in (None, type(None), NoReturn):
             return None
         return TypeAdapter(self.output_type).json_schema()
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from tests.support.cluster import PROJECT
 from tests.support.hands import Hands
+from tests.support.site import Site, site_on_loopback
 from workflows.compile import compile_workflow
 from workflows.model.errors import DefinitionError
 from workflows.model.parser import parse_workflow
@@ -35,53 +33,11 @@ outputs: {status: "${{ steps.tell.output.status }}", text: "${{ steps.tell.outpu
 ONE = 'id: one\nparams: {url: {type: string}}\nsteps:\n  a: {uses: http, with: {url: "${{ params.url }}", WITH}}'
 
 
-class _Site:
-    """What was asked, and what is answered next."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, Any]] = []
-        self.answers: list[tuple[int, str, bytes]] = []
-        self.url = ""
-
-
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Site]:
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("CELERIAC_ALLOW_PRIVATE_NETWORKS", "127.0.0.1")
-    with _served() as made:
+    with site_on_loopback() as made:
         yield made
-
-
-@contextmanager
-def _served() -> Iterator[_Site]:
-    site = _Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-            site.seen.append({"method": self.command, "path": self.path, "body": body, "headers": self.headers})
-            status, kind, content = site.answers.pop(0)
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Set-Cookie", "session=1")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server calls
-
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield site
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
 
 
 def _run(hands: Hands, text: str, **params: Any) -> Any:
@@ -91,7 +47,7 @@ def _run(hands: Hands, text: str, **params: Any) -> Any:
 
 
 def test_answers_become_outputs_and_an_overloaded_server_is_asked_again(
-    hands_on_postgres: Hands, site: _Site, monkeypatch: pytest.MonkeyPatch
+    hands_on_postgres: Hands, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hands = hands_on_postgres
     monkeypatch.setitem(hands.engine.env, "CELERIAC_SECRET_TOKEN", "token-of-mine")
@@ -125,7 +81,7 @@ def test_answers_become_outputs_and_an_overloaded_server_is_asked_again(
     ],
 )
 def test_what_is_no_success_fails_the_step_and_says_why(
-    hands_on_postgres: Hands, site: _Site, answer: tuple[int, str, bytes], more: str, error: str, says: str
+    hands_on_postgres: Hands, site: Site, answer: tuple[int, str, bytes], more: str, error: str, says: str
 ) -> None:
     site.answers = [answer]
     report = _run(hands_on_postgres, ONE.replace("WITH", more), url=f"{site.url}/a?key=hidden")
@@ -137,7 +93,7 @@ def test_what_is_no_success_fails_the_step_and_says_why(
     assert "hidden" not in step.error["message"]
 
 
-def test_a_status_that_is_expected_is_no_error(hands_on_postgres: Hands, site: _Site) -> None:
+def test_a_status_that_is_expected_is_no_error(hands_on_postgres: Hands, site: Site) -> None:
     site.answers = [(404, "image/png", b"\x89PNG")]
     report = _run(hands_on_postgres, ONE.replace("WITH", "expect: [404]"), url=site.url)
     assert report.run.status == "SUCCESS"
