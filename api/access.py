@@ -35,7 +35,7 @@ class Scope(StrEnum):
     """Start runs of the definitions that are there."""
 
     OPERATE = "operate"
-    """Cancel, pause, retry and rerun runs; switch schedules."""
+    """Cancel, pause, retry and rerun runs; approve and reject; switch schedules."""
 
     ADMIN = "admin"
     """Make and revoke keys."""

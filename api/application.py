@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from api import cronjobs, events, keys, metrics, page, probes, research, runs, schedules, session, workflows
+from api import approvals, cronjobs, events, keys, metrics, page, probes, research, runs, schedules, session, workflows
 from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
@@ -40,6 +40,7 @@ ROUTERS = (
     events.router,
     runs.router,
     schedules.router,
+    approvals.router,
     research.router,
     keys.router,
     session.router,

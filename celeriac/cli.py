@@ -33,6 +33,8 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "show": Verb("show", "Show one run: its steps, figures and errors."),
         "logs": Verb("logs", "Print what the steps of a run have logged."),
         "cancel": Verb("cancel", "Cancel a run."),
+        "approvals": Verb("approvals", "List the steps that wait for somebody's yes or no."),
+        "approve": Verb("approve", "Let a step that waits for approval go on, or not."),
         "pause": Verb("pause", "Let nothing more of a run start."),
         "resume": Verb("resume", "Go on with a paused run."),
         "retry": Verb("retry", "Go on with a run that failed or was cancelled."),

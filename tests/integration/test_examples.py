@@ -46,6 +46,8 @@ ENDS: dict[str, list[tuple[tuple[str, ...], str, dict[str, Any]]]] = {
         ((), "SUCCESS", {"checked_by": "nobody"}),
         (("amount=5000",), "SUCCESS", {"checked_by": "two people"}),
     ],
+    # Nobody decides: that is a no.
+    "approval": [(("patience=0s",), "SUCCESS", {"published": False})],
     "failure-handling": [((), "FAILURE", {"rows": 0}), (("rows=3",), "SUCCESS", {"rows": 3})],
 }
 

@@ -27,6 +27,7 @@ _DELETES = tuple(
         ("run_events", "run_pk"),
         ("log_lines", "run_pk"),
         ("payloads", "run_pk"),
+        ("approvals", "run_pk"),
         ("step_runs", "run_pk"),
         ("job_runs", "id"),
     )

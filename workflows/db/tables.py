@@ -289,6 +289,27 @@ payloads = Table(
     Column("content", Text, nullable=False),
 )
 
+# What steps of the kind `approval` have asked, and the answers.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("run_pk", Key, primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("step_id", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("asked_at", Double, nullable=False),
+    Column("is_approved", Boolean),
+    Column("comment", Text),
+    Column("decided_by", Text),
+    Column("decided_at", Double),
+    Index(
+        "ix_approvals_open",
+        "asked_at",
+        sqlite_where=text("is_approved IS NULL"),
+        postgresql_where=text("is_approved IS NULL"),
+    ),
+)
+
 run_events = Table(
     "run_events",
     metadata,

@@ -11,7 +11,7 @@ from workflows.engine import health
 from workflows.engine.upkeep_tasks import clean_up
 
 ONE = "id: {id}\nsteps:\n  a: {{uses: ledger.nap, with: {{node: a}}}}"
-BELONGINGS = ("step_runs", "attempts", "run_events", "log_lines", "item_runs", "payloads")
+BELONGINGS = ("step_runs", "attempts", "run_events", "log_lines", "item_runs", "payloads", "approvals")
 
 
 def _health(hands: Hands) -> dict[str, Any]:

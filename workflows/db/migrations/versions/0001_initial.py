@@ -268,6 +268,27 @@ def upgrade() -> None:
     )
     op.create_index("ix_log_lines_run_pk_id", "log_lines", ["run_pk", "id"], unique=False)
     op.create_table(
+        "approvals",
+        sa.Column("run_pk", KEY, nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False),
+        sa.Column("step_id", sa.Text(), nullable=False),
+        sa.Column("prompt", sa.Text(), nullable=False),
+        sa.Column("asked_at", sa.Double(), nullable=False),
+        sa.Column("is_approved", sa.Boolean(), nullable=True),
+        sa.Column("comment", sa.Text(), nullable=True),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("run_pk", "ordinal", name="pk_approvals"),
+    )
+    op.create_index(
+        "ix_approvals_open",
+        "approvals",
+        ["asked_at"],
+        unique=False,
+        sqlite_where=sa.text("is_approved IS NULL"),
+        postgresql_where=sa.text("is_approved IS NULL"),
+    )
+    op.create_table(
         "payloads",
         sa.Column("run_pk", KEY, nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
