@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import bytes_sent, contract, makespan, over_http, profiling, report
+from benchmarks import bytes_sent, contract, makespan, over_http, profiling, reading, report
 from benchmarks.arms import new_database, servers
 from benchmarks.measuring import Figures, measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
@@ -153,6 +153,28 @@ def run_contract(calls: int, examples: int, seed: int, database: str) -> None:
     for fault in faults:
         console.print(fault, markup=False)
     if faults or statuses["5xx"] or sum(statuses.values()) < calls:
+        raise SystemExit(1)
+
+
+@main.command("definitions")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_definitions(json_file: Path | None) -> None:
+    """Broken files and large graphs: time and memory until they are refused, or compiled. Exit code 1 for a miss."""
+    files, graphs = reading.refused(), reading.compiled()
+    console.print(
+        f"{files.files} broken files: {files.files - len(files.accepted)} refused; median {files.median_ms:.1f} ms, "
+        f"worst {files.worst_ms:.1f} ms ({files.slowest}); most memory {files.worst_mb:.1f} MB ({files.largest})"
+    )
+    for graph in graphs:
+        console.print(
+            f"{graph.steps} steps, {graph.edges} edges: compiled in {graph.seconds:.3f} s; largest message "
+            f"{graph.largest_message_bytes} bytes"
+        )
+    missed = reading.misses(files, graphs)
+    _write(json_file, {**reading.to_json(files, graphs), "missed": missed})
+    for line in missed:
+        console.print(f"[red]missed: {line}[/red]")
+    if missed:
         raise SystemExit(1)
 
 
