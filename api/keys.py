@@ -27,7 +27,7 @@ class WantedKey(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$")]
     scope: Scope
-    expires_in_seconds: Annotated[float | None, Field(gt=0, le=LONGEST_SECONDS)] = None
+    expires_in_seconds: Annotated[float, Field(strict=True, gt=0, le=LONGEST_SECONDS)] | None = None
 
 
 class MadeKey(BaseModel):

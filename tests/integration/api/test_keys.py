@@ -182,6 +182,9 @@ def test_no_trick_with_paths_or_methods_gets_past_the_door(keys: Keys, unlimited
 
 
 def test_a_key_is_made_used_listed_and_revoked_over_the_api(api: Served) -> None:
+    for life in (True, "3600", 0, -1):
+        wrong = {"name": "ci", "scope": "admin", "expires_in_seconds": life}
+        assert api.http.post("/api/v1/keys", json=wrong).status_code == 422
     made = api.http.post("/api/v1/keys", json={"name": "ci", "scope": "admin", "expires_in_seconds": 3600})
     assert made.status_code == 201, made.text
     key, key_id = made.json()["key"], made.json()["id"]
