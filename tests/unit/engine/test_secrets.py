@@ -87,6 +87,8 @@ def log() -> Iterator[tuple[logging.Logger, io.StringIO]]:
     handler = logging.StreamHandler(stream)
     logger = logging.getLogger("tests.secrets")
     logger.addHandler(handler)
+    # Celery's worker in a test sets the level of the root logger for the whole process.
+    logger.setLevel(logging.INFO)
     yield logger, stream
     logger.removeHandler(handler)
     logging.setLogRecordFactory(before)
