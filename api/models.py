@@ -42,6 +42,7 @@ class Run(BaseModel):
     Attributes:
         schedule: Name of the schedule that started it; null when a person did.
         fire_time: The time of the schedule that had come, ISO 8601 in the schedule's own zone.
+        parent_run: Id of the run of which a step has started this one; `parent_step` is that step's.
     """
 
     run_id: str
@@ -64,6 +65,8 @@ class Run(BaseModel):
     params: dict[str, Any]
     error: str | None
     rerun_of: str | None
+    parent_run: str | None
+    parent_step: str | None
 
     @classmethod
     def of(cls, run: RunView) -> Run:
@@ -106,6 +109,8 @@ def run_values(run: RunView) -> dict[str, Any]:
         "params": run.params,
         "error": run.error,
         "rerun_of": run.rerun_of,
+        "parent_run": run.parent_run,
+        "parent_step": run.parent_step,
     }
 
 
@@ -125,6 +130,7 @@ class Step(BaseModel):
         items: None for a step without `for_each`, and before its items are known.
         error: `{type, message, traceback}` of the last failed try.
         not_before: When its next try is due.
+        sub_run: Id of the run that it has started and waits for.
     """
 
     id: str
@@ -142,6 +148,7 @@ class Step(BaseModel):
     items: ItemCounts | None
     error: dict[str, Any] | None
     not_before: float | None
+    sub_run: str | None
 
     @classmethod
     def of(cls, step: StepView, now: float) -> Step:
@@ -176,6 +183,7 @@ def step_values(step: StepView, now: float) -> dict[str, Any]:
         "items": counts,
         "error": step.error,
         "not_before": step.not_before,
+        "sub_run": step.sub_run,
     }
 
 

@@ -57,12 +57,15 @@ def _print(report: RunReport) -> None:
     out.print(f"  {started}  {seconds_text(run.seconds)}  {run.progress} %  {done}")
     if run.schedule:
         out.print(Text(f"  by schedule {run.schedule}" + (f" for {run.fire_time}" if run.fire_time else ""), "dim"))
+    if run.parent_run:
+        out.print(Text(f"  part of run {run.parent_run}, its step {run.parent_step}", "dim"))
     by = "  ".join(f"{name} {count}" for name, count in report.dispatches.items())
     out.print(Text(f"  delivered by  {by}", "dim"))
     _print_values("params", run.params)
     table = plain_table("step", "state", right=["calls", "tries", "took"], last="remark")
     for step in report.steps:
         remark = "" if step.status == "SUCCESS" and not step.items_failure else error_text(step)
+        remark = remark or (f"run {step.sub_run}" if step.sub_run else "")
         remark = f"taken over from run {(run.rerun_of or '')[:8]}" if step.reason == REUSED else remark
         table.add_row(
             step.step_id,

@@ -11,6 +11,7 @@ import pytest
 
 from celeriac import main
 from tests.support.cluster import PROJECT
+from tests.support.shop import open_shop, url_of_shop
 from tests.support.site import Site, site_on_loopback
 
 FOLDER = PROJECT / "definitions/examples"
@@ -82,5 +83,27 @@ def test_a_hook_is_told_what_a_site_answers(site: Site, capsys: pytest.CaptureFi
     assert json.loads(site.seen[1]["body"]) == {"text": "the site answers 404"}
 
 
+def test_a_workflow_within_a_workflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERIAC_DEFINITIONS", str(FOLDER))
+    code, run = _run(capsys, "sub-workflow", "guest=Ada")
+    assert code == 0
+    assert run["outputs"]["text"] == "Dear Ada: hello Ada, how good to see you; what shall we run?"
+    assert run["outputs"]["run"] == run["steps"]["greeting"]["sub_run"]
+
+
+def test_tasks_of_another_application(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broker_url: str
+) -> None:
+    url = url_of_shop(broker_url)
+    monkeypatch.setenv("CELERIAC_TASKS_ALLOW", "shop.*")
+    monkeypatch.setenv("CELERIAC_TASKS_BROKER_URL", url)
+    with open_shop(tmp_path, url):
+        code, run = _run(capsys, "celery-tasks", "order=17")
+    assert (code, run["outputs"]) == (0, {"bill": "order 17: 1700 cents"})
+
+
+ALONE = {"nightly-review", "notify", "sub-workflow", "celery-tasks"}
+
+
 def test_no_example_is_left_out() -> None:
-    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*ENDS, "nightly-review", "notify"}
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == {*ENDS, *ALONE}

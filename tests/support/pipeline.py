@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from pipeline.steps.process_papers import ProcessInput, ProcessOutput, process_p
 from pipeline.steps.store import StoreInput, StoreOutput, store
 from workflows.db.database import Database
 from workflows.model.errors import StepParked
+from workflows.steps.context import SubRun
 
 
 @dataclass
@@ -28,6 +29,7 @@ class DirectContext:
     item_key: str | None = None
     attempt: int = 1
     idempotency_key: str = "run/step"
+    round_key: str = "run/step#1.0"
     started_at: float = 0.0
     parked_since: float | None = None
     log: logging.LoggerAdapter[logging.Logger] = field(
@@ -43,6 +45,9 @@ class DirectContext:
 
     def rate_limit(self, name: str) -> None:
         raise AssertionError(f"no rate limit {name} is declared outside of a run")
+
+    def run_workflow(self, workflow: str, params: Mapping[str, Any]) -> SubRun:
+        raise AssertionError(f"no workflow {workflow} runs outside of a run")
 
     def check_cancelled(self) -> None:
         return None

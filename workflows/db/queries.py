@@ -19,14 +19,16 @@ _RUN_COLUMNS = """j.id, j.task_id, j.workflow_id, j.version_id, j.status, j.prog
     j.steps_total, j.steps_open, j.steps_failed, j.redispatches,
     CASE WHEN j.verdict IS NULL THEN j.cancel_requested ELSE j.verdict = 'REVOKED' END, j.created_at, j.started_at,
     j.finished_at, j.params, j.outputs, j.error, j.generation, j.schedule, j.fire_time, {now}, j.rerun_of,
-    CASE WHEN j.status = 'PENDING' AND j.next_dispatch_at IS NULL THEN 1 ELSE 0 END"""
+    CASE WHEN j.status = 'PENDING' AND j.next_dispatch_at IS NULL THEN 1 ELSE 0 END,
+    (SELECT p.task_id FROM job_runs p WHERE p.id = j.parent_pk),
+    (SELECT s.step_id FROM step_runs s WHERE s.run_pk = j.parent_pk AND s.ordinal = j.parent_ordinal AND s.part = 0)"""
 
 _RUN_FIELDS = (
     *("run_pk", "run_id", "workflow", "version_id", "status", "progress", "current_step"),
     *("steps_total", "steps_open", "steps_failed", "redispatches"),
     *("cancel_requested", "created_at", "started_at"),
     *("finished_at", "params", "outputs", "error", "generation", "schedule", "fire_time", "now", "rerun_of"),
-    "is_waiting",
+    *("is_waiting", "parent_run", "parent_step"),
 )
 """What these columns are in `RunView`, in their order."""
 
@@ -46,7 +48,8 @@ _USUAL = Statement("""
     ) AS latest""")
 _STEPS = Statement("""
     SELECT ordinal, step_id, queue, status, reason, token, failures, crashes, started_at, finished_at, ready_at,
-        items_total, items_success, items_failure, progress_done, error, not_before, lease_until IS NOT NULL
+        items_total, items_success, items_failure, progress_done, error, not_before,
+        (SELECT c.task_id FROM job_runs c WHERE c.parent_pk = run_pk AND c.parent_ordinal = ordinal)
     FROM step_runs WHERE run_pk = :run AND part = 0 ORDER BY ordinal""")
 _FIRST_ATTEMPT = Statement("""
     SELECT ordinal, min(started_at) FROM attempts WHERE run_pk = :run AND part = 0 AND item_index = -1
@@ -108,6 +111,7 @@ class RunView:
         fire_time: The time of the schedule that had come, ISO 8601 in its own zone.
         now: The database's time of the reading.
         rerun_of: Id of the run that this one runs again.
+        parent_run: Id of the run of which a step has started this one; `parent_step` is that step's.
         is_waiting: Whether it waits for another run of its concurrency group to end.
         usual_seconds: How long the last runs of this version took; None when there are none, or it was not asked for.
     """
@@ -136,6 +140,8 @@ class RunView:
     now: float
     rerun_of: str | None = None
     is_waiting: bool = False
+    parent_run: str | None = None
+    parent_step: str | None = None
     usual_seconds: float | None = None
 
     @property
@@ -167,6 +173,7 @@ class StepView:
         items_total: Calls of a map, None before it is expanded and for other steps.
         share: How far it is, 0 to 1.
         error: `{type, message, traceback}` of the last failed try.
+        sub_run: Id of the run that the step has started and waits for.
     """
 
     ordinal: int
@@ -186,6 +193,7 @@ class StepView:
     share: float
     error: dict[str, Any] | None
     not_before: float | None
+    sub_run: str | None = None
 
     def seconds(self, now: float) -> float | None:
         """How long it has taken; None when it has not started."""
@@ -231,6 +239,8 @@ class RunReport:
             "outputs": run.outputs or {},
             "error": run.error,
             "rerun_of": run.rerun_of,
+            "parent_run": run.parent_run,
+            "parent_step": run.parent_step,
         }
 
 
@@ -456,6 +466,7 @@ def _step_view(row: Row, first_started: float | None) -> StepView:
         share=share,
         error=json.loads(row[15]) if row[15] else None,
         not_before=row[16],
+        sub_run=row[17],
     )
 
 
@@ -483,4 +494,5 @@ def _step_json(step: StepView, now: float) -> dict[str, Any]:
         if step.error is None or step.status == "SUCCESS"
         else f"{step.error['type']}: {step.error['message']}",
         "progress": round(step.share * 100),
+        "sub_run": step.sub_run,
     }

@@ -33,10 +33,10 @@ _PLAN = Statement("SELECT plan FROM workflow_versions WHERE id = :version")
 _ADD_RUN = Statement("""
     INSERT INTO job_runs (task_id, workflow_id, version_id, params, user_params, manual_trigger, idempotency_key,
         schedule, fire_time, steps_total, steps_open, turn_at, concurrency_group, concurrency_limit, created_at,
-        next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of)
+        next_dispatch_at, dispatch_wait_seconds, step_versions, rerun_of, parent_pk, parent_ordinal)
     VALUES (:task_id, :workflow, :version, :params, :user_params, :manual, :idempotency_key,
         :schedule, :fire_time, :steps, :steps, :turn_at, :group, :limit, {now},
-        {now} + :redispatch, :redispatch, :step_versions, :rerun_of)
+        {now} + :redispatch, :redispatch, :step_versions, :rerun_of, :parent_pk, :parent_ordinal)
     ON CONFLICT (idempotency_key) DO NOTHING RETURNING id""")
 _BY_IDEMPOTENCY_KEY = Statement(
     "SELECT id, task_id, workflow_id, params FROM job_runs WHERE idempotency_key = :idempotency_key"
@@ -101,7 +101,8 @@ _PASS_BY = Statement("""
     WHERE run_pk = :run AND part = 0 AND ordinal IN :ordinals[] AND status = 'PENDING' RETURNING ordinal, {now}""")
 _HEADLINE = Statement("SELECT verdict, error FROM job_runs WHERE id = :run")
 _CONTEXT = Statement("""
-    SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at, fire_time FROM job_runs
+    SELECT task_id, workflow_id, version_id, params, cancel_requested, generation, started_at, fire_time,
+        parent_pk IS NOT NULL FROM job_runs
     WHERE id = :run""")
 _CANCEL_REQUESTED = Statement("SELECT cancel_requested FROM job_runs WHERE id = :run")
 
@@ -149,7 +150,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What never changes while a run's generation lasts, and what a worker needs of it."""
+    """What never changes while a run's generation lasts, and what a worker needs of it.
+
+    Attributes:
+        has_parent: Whether a step of another run waits for its end.
+    """
 
     run_pk: int
     run_id: str
@@ -160,6 +165,7 @@ class RunContext:
     generation: int
     started_at: float | None
     fire_time: str | None = None
+    has_parent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +238,7 @@ def add_run(
     rerun_of: str | None = None,
     group: str | None = None,
     occasion: Occasion | None = None,
+    parent: tuple[int, int] | None = None,
 ) -> int | None:
     """Accept a run; its key, or None when the idempotency key is taken.
 
@@ -240,6 +247,7 @@ def add_run(
         rerun_of: Public id of the run that this one runs again.
         group: Its concurrency group.
         occasion: The schedule that it is owed to.
+        parent: Key of the run, and ordinal of its step, that have started it.
     """
     row = tx.row(
         _ADD_RUN,
@@ -260,6 +268,8 @@ def add_run(
             "redispatch": redispatch_seconds,
             "step_versions": json.dumps(step_versions) if step_versions else None,
             "rerun_of": rerun_of,
+            "parent_pk": None if parent is None else parent[0],
+            "parent_ordinal": None if parent is None else parent[1],
         },
     )
     return None if row is None else int(row[0])
@@ -402,7 +412,9 @@ def load_context(tx: Transaction, run_pk: int) -> RunContext | None:
     row = tx.row(_CONTEXT, {"run": run_pk})
     if row is None:
         return None
-    return RunContext(run_pk, row[0], row[1], row[2], json.loads(row[3]), bool(row[4]), row[5], row[6], row[7])
+    return RunContext(
+        run_pk, row[0], row[1], row[2], json.loads(row[3]), bool(row[4]), row[5], row[6], row[7], bool(row[8])
+    )
 
 
 def is_cancel_requested(tx: Transaction, run_pk: int) -> bool:

@@ -105,6 +105,9 @@ job_runs = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     Column("step_versions", Text),
     Column("rerun_of", Text),
+    # Of a run that a step `uses: workflow` started: that step.
+    Column("parent_pk", Key),
+    Column("parent_ordinal", Integer),
     Column("is_mirrored", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
@@ -146,6 +149,20 @@ job_runs = Table(
         "finished_at",
         sqlite_where=text("status = 'SUCCESS' AND rerun_of IS NULL"),
         postgresql_where=text("status = 'SUCCESS' AND rerun_of IS NULL"),
+    ),
+    Index(
+        "ix_job_runs_of_parents",
+        "parent_pk",
+        "parent_ordinal",
+        unique=True,
+        sqlite_where=text("parent_pk IS NOT NULL"),
+        postgresql_where=text("parent_pk IS NOT NULL"),
+    ),
+    Index(
+        "ix_job_runs_open_parts",
+        "id",
+        sqlite_where=text("parent_pk IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=text("parent_pk IS NOT NULL AND finished_at IS NULL"),
     ),
     Index(
         "ix_job_runs_concurrency_group",

@@ -7,7 +7,7 @@ alone: `finally` runs whatever has happened.
 from __future__ import annotations
 
 from workflows.compile.plan import Plan
-from workflows.db import groups, interventions
+from workflows.db import groups, interventions, sub_runs
 from workflows.db.database import Transaction
 from workflows.db.interventions import CancelAnswer
 from workflows.db.runs import RunContext
@@ -20,6 +20,8 @@ def cancel(tx: Transaction, plan: Plan, context: RunContext, into: Settlement) -
         turn(tx, plan, context, into)
     if plan.concurrency is not None:
         into.runs.extend(groups.give_on(tx, context.run_pk))  # a run that never began has ended without a turn
+    if context.has_parent:
+        into.woken.extend(sub_runs.wake_parent(tx, context.run_pk))
     return interventions.cancel_answer(tx, plan, context.run_pk)
 
 

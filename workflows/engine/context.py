@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from workflows.db import limits, runs, units
 from workflows.db.database import Transaction, is_passing
 from workflows.db.units import Claim
+from workflows.engine import sub_runs
 from workflows.engine.outcomes import Failure, safe_text
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import (
@@ -26,6 +27,7 @@ from workflows.model.errors import (
     StepParked,
 )
 from workflows.model.policies import Rate
+from workflows.steps.context import SubRun
 
 LOG_LINES_PER_TRY = 1_000
 LOG_LINE_LENGTH = 4_000
@@ -64,6 +66,7 @@ class EngineContext:
         self.item_key = item_key
         self.attempt = claim.token if attempt is None else attempt
         self.idempotency_key = "/".join(part for part in (run_id, step_id, item_key) if part is not None)
+        self.round_key = f"{self.idempotency_key}#{claim.generation}.{claim.failures}"
         self.started_at = claim.started_at
         self.parked_since = claim.parked_since
         self.log: logging.LoggerAdapter[logging.Logger] = _KeptLog(self)
@@ -113,6 +116,15 @@ class EngineContext:
         if self._claim.unit.part:
             raise PermanentError(f"a call of a map cannot be parked: use '{self.step_id}' in a step without for_each")
         raise StepParked(seconds)
+
+    def run_workflow(self, workflow: str, params: Mapping[str, Any]) -> SubRun:
+        """See `StepContext.run_workflow`."""
+        if self._claim.unit.part:
+            raise PermanentError(f"a call of a map has no run of its own: use '{self.step_id}' without for_each")
+        try:
+            return sub_runs.follow(self._runtime, self._claim, workflow, params)
+        except sub_runs.LostClaimError as error:
+            raise FencedError(f"step '{self.step_id}' was taken over by another worker") from error
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -17,7 +17,7 @@ from functools import partial
 from celery import Celery
 from celery.canvas import Signature
 
-from workflows.db import inline, upkeep
+from workflows.db import inline, sub_runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.units import Unit
 from workflows.engine import launch, windows
@@ -26,6 +26,7 @@ from workflows.engine.leases import RENEWALS_PER_LEASE
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import DatabaseUnavailableError
+from workflows.model.states import State
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +52,26 @@ def carry_out(runtime: Runtime, run_pk: int, tick: Callable[[], bool]) -> None:
     launch.start_run(runtime, run_pk)
     with _leases_kept(runtime):
         while tick():
-            unit = runtime.database.retrying(lambda tx: inline.next_ready(tx, run_pk), autocommit=True)
-            if unit is not None:
-                execute_unit(runtime, unit, is_redelivered=False)
-            elif not _go_on_with_maps(runtime, run_pk):
+            if not _go_on(runtime, run_pk) and not _go_on_within(runtime, run_pk):
                 pause.wait(LONGEST_PAUSE_SECONDS)
+
+
+def _go_on(runtime: Runtime, run_pk: int) -> bool:
+    """Do what of the run is due next; whether there was something."""
+    unit = runtime.database.retrying(lambda tx: inline.next_ready(tx, run_pk), autocommit=True)
+    if unit is None:
+        return _go_on_with_maps(runtime, run_pk)
+    execute_unit(runtime, unit, is_redelivered=False)
+    return True
+
+
+def _go_on_within(runtime: Runtime, run_pk: int) -> bool:
+    """The same for the runs that steps of this one have started, and so on."""
+    family = runtime.database.retrying(lambda tx: sub_runs.open_family(tx, run_pk), autocommit=True)
+    for child, status in family:
+        if (status == State.PENDING and launch.start_run(runtime, child)) or _go_on(runtime, child):
+            return True
+    return False
 
 
 def _go_on_with_maps(runtime: Runtime, run_pk: int) -> bool:

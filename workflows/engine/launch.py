@@ -63,6 +63,7 @@ class Order:
         params: As they are checked and completed; `given` is what somebody gave.
         group: Its concurrency group.
         source: Text of the definition, kept with its version; not needed with a `version_id` that is registered.
+        parent: Key of the run, and ordinal of its step, that start it.
     """
 
     run_id: str
@@ -75,6 +76,7 @@ class Order:
     manual: bool = True
     idempotency_key: str | None = None
     occasion: Occasion | None = None
+    parent: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def accept(runtime: Runtime, tx: Transaction, order: Order) -> Accepted:
         step_versions=declared_versions(runtime, plan),
         group=order.group,
         occasion=order.occasion,
+        parent=order.parent,
     )
     if run_pk is not None:
         admitted = Admission() if order.group is None else admission.admit(tx, plan, order.group, run_pk)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
-from workflows.db import interventions, limits, upkeep
+from workflows.db import interventions, limits, sub_runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.db.units import Unit, leave_canvas
@@ -103,6 +103,10 @@ class Reconciler(threading.Thread):
         for run_pk in self._do(upkeep.unturned_runs):
             # The worker that ended the last step of a block died before it could see to the next one.
             self._alone(run_pk, partial(self._settle, run_pk, turn))
+        for run_pk in self._do(sub_runs.orphans):
+            self._alone(run_pk, partial(self._settle, run_pk, blocks.cancel))
+            grace = self._runtime.config.cancel_grace_seconds
+            self._do(partial(interventions.limit_running, run_pk=run_pk, grace_seconds=grace))
         for pool, run_pk in self._do(limits.pools_waited_for):
             self._alone(run_pk, partial(self._wake, pool, run_pk))
         self._send_runs(self._do(upkeep.due_runs))
@@ -204,7 +208,7 @@ class Reconciler(threading.Thread):
 
         dispatch.publish(self._runtime, plan, unit.run_pk, self._runtime.database.guarded(work))
 
-    def _settle(self, run_pk: int, act: Callable[[Transaction, Plan, RunContext, Settlement], None]) -> None:
+    def _settle(self, run_pk: int, act: Callable[[Transaction, Plan, RunContext, Settlement], object]) -> None:
         """Bring a run on in one transaction, and publish what that made ready."""
         self._runtime.forget(run_pk)
         context = self._runtime.context(run_pk)

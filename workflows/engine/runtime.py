@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 from celery import Celery
 from celery.canvas import Signature
 
+from workflows.catalogue import Catalogue
 from workflows.compile.plan import Plan
 from workflows.db import runs
 from workflows.db.clock import Clock
@@ -30,7 +31,7 @@ from workflows.engine.canvas import publish_steps
 from workflows.engine.machine import Machine
 from workflows.engine.secrets import SecretStore
 from workflows.settings import Config
-from workflows.steps.registry import StepRegistry
+from workflows.steps.registry import StepRegistry, schemas
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -103,6 +104,11 @@ class Runtime:
     def secrets(self) -> SecretStore:
         """The secrets that steps may refer to, and what hides them in texts."""
         return SecretStore(self.config)
+
+    @cached_property
+    def definitions(self) -> Catalogue:
+        """The workflows that this process knows by their ids."""
+        return Catalogue(self.config.definition_folders, schemas(self.steps), chords=self.config.has_chords)
 
     @property
     def clock(self) -> Clock:

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workflows.compile.plan import ArrivesBy, Plan
-from workflows.db import groups, maps, pauses, payloads, runs, units, upkeep
+from workflows.db import groups, maps, pauses, payloads, runs, sub_runs, units, upkeep
 from workflows.db.database import Transaction
 from workflows.db.groups import LetGo
 from workflows.db.limits import Woken
@@ -32,7 +32,7 @@ class Settlement:
         ready: Ordinals of steps to publish after commit: those that no canvas delivers.
         ranges: Ranges of maps to publish after commit.
         runs: Runs of the same concurrency group that may begin now, to publish after commit.
-        woken: Units, of any run, that may try again to get a slot of a pool, to publish after commit.
+        woken: Units, of any run, whose wait is over: for a slot of a pool, or for the end of this run.
         transitions: For the run's history, in order.
         ended: How many steps came to their end; `failed` of them by FAILURE.
         progress: Share of the run's work, in `STEP_PROGRESS` a step.
@@ -140,6 +140,8 @@ def turn(tx: Transaction, plan: Plan, context: RunContext, into: Settlement) -> 
     runs.finish(tx, context.run_pk, verdict, outputs, error)
     if plan.concurrency is not None:
         into.runs.extend(groups.give_on(tx, context.run_pk))
+    if context.has_parent:
+        into.woken.extend(sub_runs.wake_parent(tx, context.run_pk))
 
 
 def _judge(tx: Transaction, plan: Plan, context: RunContext, standing: Turn) -> tuple[str, str | None, str | None]:

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from workflows.model.states import is_terminal
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class SubRun:
+    """A run that a step has started, as it stands.
+
+    Attributes:
+        outputs: What its workflow declares; empty before its end.
+        error: Why it did not succeed.
+    """
+
+    run_id: str
+    workflow: str
+    status: str
+    outputs: dict[str, Any]
+    error: str | None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether its state is final."""
+        return is_terminal(self.status)
 
 
 class StepContext(Protocol):
@@ -19,6 +44,8 @@ class StepContext(Protocol):
         item_key: Key of the call within a map; None for a step without `for_each`.
         attempt: Number of this try, from 1; a try that a crash ended counts.
         idempotency_key: `run_id/step_id[/item]`: the same for every try, so that a remote side can refuse doubles.
+        round_key: `idempotency_key` and what changes it after a failure or a retry by hand: the same for tries that a
+            crash, an outage or `park` ended.
         started_at: When this try was claimed, in seconds since 1970 of the database's clock.
         parked_since: When the step was parked first, on the same clock; None when it was not since its last failure.
         log: Logger whose records are kept with the run (`celeriac logs`).
@@ -29,6 +56,7 @@ class StepContext(Protocol):
     item_key: str | None
     attempt: int
     idempotency_key: str
+    round_key: str
     started_at: float
     parked_since: float | None
     log: logging.LoggerAdapter[logging.Logger]
@@ -54,6 +82,17 @@ class StepContext(Protocol):
 
         The step is WAITING meanwhile and holds no slot. It counts as a try in `attempts` and uses up none of `retry`.
         Calls of a map cannot be parked.
+        """
+        ...
+
+    def run_workflow(self, workflow: str, params: Mapping[str, Any]) -> SubRun:
+        """The run of another workflow that is a part of this step: started at the first call, found by later ones.
+
+        A step has one. Called again after a retry by hand, it goes on with what has failed. When it has ended, a step
+        that is parked meanwhile is called at once; when the step is revoked or fails, it is cancelled.
+
+        Raises:
+            PermanentError: the workers know no such workflow, or it does not take these params.
         """
         ...
 

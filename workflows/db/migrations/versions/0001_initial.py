@@ -167,6 +167,8 @@ def upgrade() -> None:
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("step_versions", sa.Text(), nullable=True),
         sa.Column("rerun_of", sa.Text(), nullable=True),
+        sa.Column("parent_pk", KEY, nullable=True),
+        sa.Column("parent_ordinal", sa.Integer(), nullable=True),
         sa.Column("is_mirrored", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=True),
@@ -221,6 +223,22 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("status = 'SUCCESS' AND rerun_of IS NULL"),
         postgresql_where=sa.text("status = 'SUCCESS' AND rerun_of IS NULL"),
+    )
+    op.create_index(
+        "ix_job_runs_of_parents",
+        "job_runs",
+        ["parent_pk", "parent_ordinal"],
+        unique=True,
+        sqlite_where=sa.text("parent_pk IS NOT NULL"),
+        postgresql_where=sa.text("parent_pk IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_job_runs_open_parts",
+        "job_runs",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("parent_pk IS NOT NULL AND finished_at IS NULL"),
+        postgresql_where=sa.text("parent_pk IS NOT NULL AND finished_at IS NULL"),
     )
     op.create_index(
         "ix_job_runs_concurrency_group",
