@@ -23,7 +23,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
     "Definitions": {
         "validate": Verb("validate", "Check definitions: every finding with its line, code and remedy."),
         "plan": Verb("plan", "Dry-run: the canvas, gates and messages of a run."),
-        "graph": Verb("graph", "Draw a definition as Mermaid, DOT or JSON."),
+        "graph": Verb("graph", "Draw a definition or a run as SVG, PNG, Mermaid, DOT or JSON."),
         "schema": Verb("schema", "Print the JSON Schema of definitions, for editors."),
     },
     "Runs": {
@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "serve": Verb("serve", "Serve the API until Ctrl-C, with a worker if you like."),
         "worker": Verb("worker", "Run a worker until Ctrl-C."),
         "doctor": Verb("doctor", "Check this installation, and say how to mend it."),
+        "cache": Verb("cache", "Forget outputs that steps with `cache` have kept."),
         "keys": Verb("keys", "Make, list and revoke keys of the API."),
         "db": Verb("database", "Care for the database."),
     },

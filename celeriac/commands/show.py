@@ -46,6 +46,7 @@ def _print(report: RunReport) -> None:
 
     from celeriac.summary import error_text, value_text
     from workflows.db.queries import REUSED
+    from workflows.db.units import CACHED
 
     run = report.run
     out = console()
@@ -65,6 +66,7 @@ def _print(report: RunReport) -> None:
     table = plain_table("step", "state", right=["calls", "tries", "took"], last="remark")
     for step in report.steps:
         remark = "" if step.status == "SUCCESS" and not step.items_failure else error_text(step)
+        remark = "taken from the cache" if step.reason == CACHED else remark
         remark = remark or (f"run {step.sub_run}" if step.sub_run else "")
         remark = f"taken over from run {(run.rerun_of or '')[:8]}" if step.reason == REUSED else remark
         table.add_row(

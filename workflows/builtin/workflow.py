@@ -16,7 +16,7 @@ class Call(BaseModel):
     """What is run.
 
     Attributes:
-        id: Of the workflow, as `celeriac workflows` lists it on the workers.
+        id: Of the workflow, in the definitions of the workers.
         params: Checked against what the workflow declares when the step starts.
         on_failure: `fail` ends the step as FAILURE when the run does not succeed, `continue` as SUCCESS with its
             status in the output.

@@ -104,6 +104,7 @@ def _step(ordinal: int, spec: StepSpec, graph: Graph, place: _Place) -> PlanStep
         rate_limit=spec.rate_limit,
         pool=spec.pool,
         priority=spec.priority,
+        cache_seconds=spec.cache_seconds,
         predecessors=graph.predecessors[ordinal],
         successors=graph.successors[ordinal],
         fragment=place.fragment,

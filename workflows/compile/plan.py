@@ -72,6 +72,7 @@ class PlanStep:
         fragment: Index of its fragment.
         off_canvas: Steps that its fragment would have delivered after it (the rest of its chain, the chord's body):
             they arrive by SQL once this step leaves its canvas.
+        cache_seconds: How long its outputs serve those that are given the same; None means not at all.
         when: The condition, an expression or a constant; None means that there is none.
         reads: Ids of the steps whose outputs its expressions read.
     """
@@ -90,6 +91,7 @@ class PlanStep:
     rate_limit: str | None
     pool: str | None
     priority: int
+    cache_seconds: float | None
     predecessors: tuple[int, ...]
     successors: tuple[int, ...]
     fragment: int
@@ -205,6 +207,7 @@ def _step_from_json(value: Mapping[str, Any]) -> PlanStep:
         rate_limit=value["rate_limit"],
         pool=value["pool"],
         priority=value["priority"],
+        cache_seconds=value.get("cache_seconds"),
         predecessors=tuple(value["predecessors"]),
         successors=tuple(value["successors"]),
         fragment=value["fragment"],

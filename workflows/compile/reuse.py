@@ -109,6 +109,6 @@ def _parts(step: PlanStep) -> dict[str, Any]:
         "when": step.when,
         "items": mapping and mapping.items,
         "key": mapping and mapping.key,
-        "batch": mapping and mapping.batch,
+        "batch": mapping and [mapping.batch, mapping.batch_bytes],
         "tolerate": mapping and [mapping.tolerate.count, mapping.tolerate.percent],
     }

@@ -78,7 +78,8 @@ _POSTGRES_OPTIONS: dict[str, Any] = {
 class Statement:
     """SQL in one text for both databases, translated once.
 
-    `:name` is a parameter, `IN :name[]` a list of integers, `{now}` the database's clock in seconds since 1970.
+    `:name` is a parameter, `IN :name[]` a list of integers or texts, `{now}` the database's clock in seconds
+    since 1970.
     """
 
     __slots__ = ("_lists", "_texts", "sql")

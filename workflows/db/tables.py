@@ -327,6 +327,19 @@ approvals = Table(
     ),
 )
 
+# Outputs of steps with `cache`, by what they were given.
+cached_outputs = Table(
+    "cached_outputs",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("uses", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("output", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("ix_cached_outputs_expires_at", "expires_at"),
+)
+
 run_events = Table(
     "run_events",
     metadata,

@@ -35,6 +35,10 @@ class Worker:
     pid: int
 
 
+CACHED = "cached"
+"""Reason of a step that is SUCCESS by the output of an earlier one that was given the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to run a unit, until its lease ends.
@@ -217,7 +221,13 @@ def hold(tx: Transaction, claim: Claim, lease_seconds: float) -> bool:
 
 
 def end(
-    tx: Transaction, claim: Claim, status: State, *, output: str | None = None, error: str | None = None
+    tx: Transaction,
+    claim: Claim,
+    status: State,
+    *,
+    output: str | None = None,
+    error: str | None = None,
+    reason: str | None = None,
 ) -> float | None:
     """PROGRESS to a terminal state; the database's time of it, or None when the claim no longer holds."""
     row = tx.row(
@@ -226,7 +236,7 @@ def end(
             **claim.unit.key(),
             "token": claim.token,
             "status": status.value,
-            "reason": None,
+            "reason": reason,
             "output": output,
             "error": error,
             "failed": int(status is State.FAILURE),

@@ -13,8 +13,8 @@ from workflows.compile.plan import ArrivesBy, Plan
 from workflows.db import completion, payloads, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
-from workflows.db.units import Unit
-from workflows.engine import conditions, dispatch, limits, logs, mapping, recovery, traces
+from workflows.db.units import CACHED, Unit
+from workflows.engine import caching, conditions, dispatch, limits, logs, mapping, recovery, traces
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -65,6 +65,8 @@ def run_claimed(job: Job) -> Outcome:
     definition = runtime.steps.get(step.uses)
     if definition is None:
         return _park(job)
+    if step.cache_seconds is not None and step.for_each is None and (served := _served(job, definition)) is not None:
+        return served
     if (step.pool is not None or step.rate_limit is not None) and (parked := _limited(job)) is not None:
         return parked
     if claim.crashes >= runtime.config.max_crashes and claim.item_from is None:
@@ -75,9 +77,11 @@ def run_claimed(job: Job) -> Outcome:
     ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None, rates=job.plan.rate_limits)
     try:
         limit = runtime.config.max_output_bytes
-        output = call(definition, _inputs(job), ctx, runtime.machine, step.timeout_seconds, limit)
+        values = _inputs(job)
+        output = call(definition, values, ctx, runtime.machine, step.timeout_seconds, limit)
         ctx.check_whole()
-        return _end(job, State.SUCCESS, output=output, ctx=ctx)
+        key = None if step.cache_seconds is None else caching.key_of(definition, values)
+        return _end(job, State.SUCCESS, output=output, ctx=ctx, cache_key=key)
     except StepParked as parked:
         ctx.roll_back()
         return _put_off(job, State.WAITING, max(0.0, parked.seconds), failed=False, error=None, ctx=ctx)
@@ -110,6 +114,21 @@ def _declined(job: Job) -> Outcome | None:
         return Outcome.REFUSED
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
     return Outcome.RETURN
+
+
+def _served(job: Job, definition: StepDefinition) -> Outcome | None:
+    """The step ends with an output that is kept of an earlier one; None when it has to run."""
+    ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id)
+    try:
+        found = caching.find(job, definition, _inputs(job))
+        if found is None:
+            return None
+        ctx.log.info("taken from the cache: run %s, %.0f s ago", found.run_id, found.age_seconds)
+        return _end(job, State.SUCCESS, output=found.output, ctx=ctx, reason=CACHED)
+    except DatabaseUnavailableError as error:
+        return _release(job, str(error))
+    except Exception:  # noqa: BLE001 - what is wrong with the input is told by the try that follows
+        return None
 
 
 def _limited(job: Job) -> Outcome | None:
@@ -178,12 +197,22 @@ def _end(
     output: str | None = None,
     error: str | None = None,
     ctx: EngineContext | None = None,
+    cache_key: str | None = None,
+    reason: str | None = None,
 ) -> Outcome:
-    """The completing transaction, then what it made ready is published."""
+    """The completing transaction, then what it made ready is published.
+
+    Args:
+        cache_key: Under which the output is kept for later runs.
+        reason: Of a state that was come to without a call.
+    """
     lines = ctx.lines if ctx else []
 
     def work(tx: Transaction) -> Settlement | None:
-        return complete(tx, job, status, output=output, error=error, lines=lines)
+        settlement = complete(tx, job, status, output=output, error=error, lines=lines, reason=reason)
+        if settlement is not None and cache_key is not None:
+            caching.keep(tx, job, {cache_key: output or "null"})
+        return settlement
 
     # On PostgreSQL such a completion is a single statement (`workflows.db.completion`), a transaction of its own.
     is_single = status is State.SUCCESS and bool(job.step.successors) and not lines and _is_plain(job)
@@ -215,13 +244,14 @@ def complete(
     output: str | None = None,
     error: str | None = None,
     lines: list[dict[str, object]] | None = None,
+    reason: str | None = None,
 ) -> Settlement | None:
     """End a step in `tx`: its row, its successors, the run. None when the claim no longer holds."""
     claim, redispatch = job.claim, job.runtime.config.redispatch_seconds
     detail = {"attempt": claim.token, "started_at": claim.started_at, "via": claim.via}
     if status is State.SUCCESS and _is_plain(job):
         return _complete_at_once(tx, job, output or "null", detail, lines)
-    at = units.end(tx, claim, status, output=payloads.in_row(output), error=error)
+    at = units.end(tx, claim, status, output=payloads.in_row(output), error=error, reason=reason)
     if at is None:
         # Ended by this claim: the commit went through and its answer was lost. The reconciler publishes what is ready.
         return Settlement() if units.was_ended(tx, claim, status) else None
@@ -242,7 +272,8 @@ def _is_plain(job: Job) -> bool:
     """Whether the completion may be one statement: on PostgreSQL, where counting alone decides what follows."""
     steps = job.plan.steps
     counts = all(steps[after].run_if is TriggerRule.ALL_SUCCESS for after in job.step.successors)
-    return counts and job.runtime.database.dialect == "postgresql" and job.step.pool is None
+    is_bare = job.step.pool is None and job.step.cache_seconds is None
+    return counts and is_bare and job.runtime.database.dialect == "postgresql"
 
 
 def _complete_at_once(

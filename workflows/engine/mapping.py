@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from workflows.db.database import Transaction
 from workflows.db.maps import Item, ItemResult
 from workflows.db.runs import Transition
 from workflows.db.units import Unit
-from workflows.engine import dispatch, limits, logs
+from workflows.engine import caching, dispatch, limits, logs
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -27,7 +28,13 @@ from workflows.engine.runtime import DEADLINE_GRACE_SECONDS
 from workflows.engine.scope import input_scope, step_scope
 from workflows.engine.settlement import Settlement, advance
 from workflows.engine.windows import follow_up, share
-from workflows.model.errors import DatabaseUnavailableError, StepCancelledError, ValidationError
+from workflows.model.errors import (
+    CeleriacError,
+    DatabaseUnavailableError,
+    StepCancelledError,
+    StepError,
+    ValidationError,
+)
 from workflows.model.expressions import references, render
 from workflows.model.spec import ForEach
 from workflows.model.states import State
@@ -104,6 +111,8 @@ class _Range:
         self._seconds = 0.0
         self._scope: dict[str, Any] | None = None
         self._postponed: tuple[int, float] | None = None
+        self._cache_keys: dict[int, str] = {}
+        self._fresh: dict[str, str] = {}
         self._deadline_set = job.runtime.clock.monotonic()
 
     def run(self) -> Outcome:
@@ -112,7 +121,7 @@ class _Range:
         watch = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id)
         is_given_back = False
         try:
-            for item in wanted:
+            for item in self._not_served(wanted):
                 watch.check_cancelled(every_seconds=CANCEL_CHECK_SECONDS)
                 self._put_deadline_off()
                 if job.step.rate_limit is not None and not self._start(item):
@@ -127,8 +136,35 @@ class _Range:
             _log.warning("calls of step '%s' of run %s are given back: %s", job.step.id, job.context.run_id, error)
             is_given_back = True
         return _finish_range(
-            job, self._results, self._seconds, self._lines, is_given_back=is_given_back, postponed=self._postponed
+            job,
+            self._results,
+            self._seconds,
+            self._lines,
+            is_given_back=is_given_back,
+            postponed=self._postponed,
+            fresh=self._fresh,
         )
+
+    def _not_served(self, items: list[Item]) -> list[Item]:
+        """Those for which the cache has no output; the others have ended with it."""
+        if self._job.step.cache_seconds is None:
+            return items
+        for item in items:
+            # What is wrong with a call's input is told by its try.
+            with suppress(StepError, CeleriacError):
+                self._cache_keys[item.index] = caching.key_of(self._definition, self._values(item))
+        served = caching.find_all(self._job, sorted(set(self._cache_keys.values())))
+        now = self._job.runtime.clock.time()
+        left = []
+        for item in items:
+            found = served.get(self._cache_keys.get(item.index, ""))
+            if found is None:
+                left.append(item)
+            else:
+                self._results.append(
+                    ItemResult(item.index, State.SUCCESS.value, item.failures, now, now, output=found.output)
+                )
+        return left
 
     def _start(self, item: Item) -> bool:
         """Take a start of the rate limit; False when the next is too far away, and the rest of the range waits."""
@@ -172,6 +208,8 @@ class _Range:
             if ctx.completing is not None:
                 self._commit(ctx, result, seconds)
                 return
+            if item.index in self._cache_keys:
+                self._fresh[self._cache_keys[item.index]] = output
         except (FencedError, DatabaseUnavailableError):
             ctx.roll_back()
             raise
@@ -195,6 +233,8 @@ class _Range:
             counters = maps.count(tx, unit, success=1, seconds=seconds)
             if counters is None:
                 raise StepCancelledError("the map was ended while this call ran")
+            if result.index in self._cache_keys:
+                caching.keep(tx, job, {self._cache_keys[result.index]: result.output or "null"})
             runs.add_logs(tx, ctx.lines)
             runs.advance(tx, unit.run_pk, result.finished_at, [], step_id=job.step.id, progress=share(counters, 1))
         ctx.commit()
@@ -263,12 +303,27 @@ def _calls(job: Job) -> tuple[list[Any], list[str]]:
         raise ValidationError(f"'items' of step '{job.step.id}' is {type(items).__name__}, not a list")
     if len(items) > MAX_ITEMS:
         raise ValidationError(f"'items' of step '{job.step.id}' has {len(items)} elements, the limit is {MAX_ITEMS}")
-    calls = items if for_each.batch is None else _batches(items, for_each.batch)
+    calls = items if for_each.batch is None else batches(items, for_each.batch, for_each.batch_bytes)
     return calls, _keys(job, for_each, calls, run)
 
 
-def _batches(items: Sequence[Any], size: int) -> list[Any]:
-    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+def batches(items: Sequence[Any], size: int, most_bytes: int | None = None) -> list[list[Any]]:
+    """The items in order, in lists of at most `size` and of at most `most_bytes` of JSON text, UTF-8.
+
+    An item that is larger is alone.
+    """
+    if most_bytes is None:
+        return [list(items[start : start + size]) for start in range(0, len(items), size)]
+    found: list[list[Any]] = []
+    used = 0
+    for item in items:
+        length = len(json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        if not found or len(found[-1]) >= size or used + length > most_bytes:
+            found.append([])
+            used = 0
+        found[-1].append(item)
+        used += length
+    return found
 
 
 def _keys(job: Job, for_each: ForEach, calls: list[Any], run: dict[str, Any]) -> list[str]:
@@ -338,12 +393,14 @@ def _finish_range(
     *,
     is_given_back: bool = False,
     postponed: tuple[int, float] | None = None,
+    fresh: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Count what a range has done.
 
     Args:
         is_given_back: The database was away: its open calls are tried again.
         postponed: From which call on they wait for the rate limit, and how long the first does.
+        fresh: Outputs for the cache, by key.
     """
     claim = job.claim
     unit = Unit(claim.unit.run_pk, claim.unit.ordinal)
@@ -355,6 +412,8 @@ def _finish_range(
         if at is None:
             return None
         maps.end_items(tx, unit, results)
+        if fresh:
+            caching.keep(tx, job, fresh)
         if is_given_back:
             first, last = claim.item_from or 0, claim.item_to or 0
             maps.set_aside(tx, unit, first, last, is_counted=False, delay_seconds=GIVE_BACK_SECONDS)

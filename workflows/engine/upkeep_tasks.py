@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 
-from workflows.db import retention, schedules
+from workflows.db import cache, retention, schedules
 from workflows.db.database import Transaction
 from workflows.engine import health
 from workflows.engine.runtime import Runtime
@@ -21,6 +21,7 @@ HEALTH_TASK = "health_check"
 CLEANUP_TASK = "cleanup_old_tasks"
 
 DAY_SECONDS = 86_400.0
+CACHED_AT_ONCE = 500
 RUNS_AT_ONCE = 20
 """Runs, or versions, that one transaction deletes: on SQLite nobody else writes meanwhile."""
 
@@ -48,18 +49,23 @@ def clean_up(runtime: Runtime, days: float) -> dict[str, int]:
     """Delete the runs that ended more than `days` days ago, and versions of that age without a run; 0 keeps all.
 
     Returns:
-        `{"runs": how many it were, "versions": how many it were}`.
+        `{"runs": how many it were, "versions": how many it were, "cached": outputs of steps that are too old to serve}`.
     """
+    cached = _repeated(runtime, lambda tx: cache.delete_expired(tx, CACHED_AT_ONCE))
     if days <= 0:
-        return {"runs": 0, "versions": 0}
+        return {"runs": 0, "versions": 0, "cached": cached}
     seconds = days * DAY_SECONDS
     found = {
         "runs": _repeated(runtime, lambda tx: retention.delete_old_runs(tx, seconds, RUNS_AT_ONCE)),
         "versions": _repeated(runtime, lambda tx: retention.delete_old_versions(tx, seconds, RUNS_AT_ONCE)),
+        "cached": cached,
     }
     runtime.database.retrying(lambda tx: schedules.delete_old_fires(tx, seconds))
     if any(found.values()):
-        _log.info("deleted %(runs)s runs and %(versions)s versions older than %(days)s days", {**found, "days": days})
+        _log.info(
+            "deleted %(runs)s runs and %(versions)s versions older than %(days)s days, %(cached)s cached outputs",
+            {**found, "days": days},
+        )
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from workflows.model.conditions import truth
 from workflows.model.diagnostics import Code, Report, listed
-from workflows.model.drafts import Draft, ForEachDraft, StepDraft
+from workflows.model.drafts import Draft
 from workflows.model.errors import ExpressionError
 from workflows.model.expression_tree import PathUse, paths
 from workflows.model.expression_types import TypeScope, infer, simple
@@ -21,6 +21,7 @@ from workflows.model.nodes import ListNode, MapNode, Node, Scalar, key_position_
 from workflows.model.params import schema_of
 from workflows.model.reader import Named
 from workflows.model.spec import Block, Json, Position, TriggerRule
+from workflows.model.step_drafts import ForEachDraft, StepDraft
 
 StepSchemas = Mapping[str, tuple[dict[str, Any], dict[str, Any] | None]]
 """Registered step -> JSON Schemas of its input and of its output (None when it gives nothing)."""

@@ -49,7 +49,6 @@ class Code(StrEnum):
     MISSING_KEY = "CEL011", "A required key is missing."
     UNKNOWN_STEP = "CEL012", "`needs` or an expression names a step that the definition does not have."
     UNKNOWN_KEY = "CEL013", "A key that the language does not have."
-    NOT_SUPPORTED = "CEL014", "A key of the language that this version does not carry out: refused, not ignored."
     BAD_NAME = "CEL015", "An id, param, queue or step name with characters that names may not have."
     NO_STEPS = "CEL016", "The definition, or a block of it, has no steps."
     BAD_VALUE = "CEL017", "A value outside of what its key allows."

@@ -11,6 +11,7 @@ from workflows.model.language import (
     DEFAULT_PRIORITY,
     MAX_ATTEMPTS,
     MAX_BATCH,
+    MAX_BATCH_BYTES,
     MAX_BURST,
     MAX_FACTOR,
     MAX_PARALLEL,
@@ -21,7 +22,7 @@ from workflows.model.language import (
 )
 from workflows.model.names import IDENTIFIER, QUEUE_NAME, STEP_NAME
 from workflows.model.params import TYPES
-from workflows.model.policies import Behavior
+from workflows.model.policies import SIZE, Behavior
 from workflows.model.schedules import DEFAULT_TIMEZONE
 from workflows.model.spec import Catchup, Json, Overlap, TriggerRule
 
@@ -123,6 +124,7 @@ def _step() -> dict[str, Json]:
                 "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": r"\$\{\{"}],
                 "description": "One expression that gives true or false; false skips the step.",
             },
+            "cache": _cache(),
             **_shared(),
         },
         required=("uses",),
@@ -168,7 +170,7 @@ def _for_each() -> dict[str, Json]:
             },
             "key": {"type": "string", "description": "Names a call, as in ${{ item }}; its number when left out."},
             "batch": {
-                "type": "integer", "minimum": 1, "maximum": MAX_BATCH,
+                "anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_BATCH}, _batch()],
                 "description": "Items of one call, read as ${{ batch }} instead of ${{ item }}.",
             },
             "max_parallel": {
@@ -182,6 +184,30 @@ def _for_each() -> dict[str, Json]:
         },
         required=("items",),
     )  # fmt: skip
+
+
+def _batch() -> dict[str, Json]:
+    return _mapping(
+        "Limits of a batch: it is full when either is reached.",
+        {
+            "size": {"type": "integer", "minimum": 1, "maximum": MAX_BATCH, "description": "Items."},
+            "bytes": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": MAX_BATCH_BYTES},
+                    {"type": "string", "pattern": SIZE.pattern},
+                ],
+                "description": "Bytes of the items as JSON text, as in 100kB; a larger item goes alone.",
+            },
+        },
+    ) | {"minProperties": 1}
+
+
+def _cache() -> dict[str, Json]:
+    return _mapping(
+        "Outputs are kept, and serve later tries of the same step version that are given the same.",
+        {"ttl": {"$ref": "#/$defs/duration", "description": "For how long."}},
+        required=("ttl",),
+    )
 
 
 def _rate_limit() -> dict[str, Json]:

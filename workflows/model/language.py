@@ -9,6 +9,7 @@ MAX_STEPS = 5_000
 """Steps of one workflow."""
 MAX_ATTEMPTS = 100
 MAX_BATCH = 100_000
+MAX_BATCH_BYTES = 100_000_000
 MAX_PARALLEL = 100_000
 MAX_RUNS_AT_ONCE = 10_000
 MAX_BURST = 10_000
@@ -25,9 +26,7 @@ WORKFLOW_KEYS = frozenset({
     "id", "description", "params", "triggers", "defaults", "timeout", "concurrency", "rate_limits", "pools", "steps",
     "on_failure", "finally", "outputs",
 })  # fmt: skip
-WORKFLOW_KEYS_LATER = frozenset({"cache"})
 DEFAULTS_KEYS = frozenset({"queue", "timeout", "retry", "priority", "rate_limit", "pool"})
-DEFAULTS_KEYS_LATER = frozenset({"cache"})
 STEP_KEYS = frozenset(
     {
         "needs",
@@ -42,9 +41,11 @@ STEP_KEYS = frozenset(
         "priority",
         "rate_limit",
         "pool",
+        "cache",
     }
 )
-STEP_KEYS_LATER = frozenset({"cache"})
+CACHE_KEYS = frozenset({"ttl"})
+BATCH_KEYS = frozenset({"size", "bytes"})
 CONCURRENCY_KEYS = frozenset({"group", "limit", "behavior"})
 RATE_LIMIT_KEYS = frozenset({"rate", "burst"})
 FOR_EACH_KEYS = frozenset({"items", "key", "batch", "max_parallel", "tolerate"})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from workflows.model.checks import StepSchemas, check
 from workflows.model.diagnostics import Report
-from workflows.model.drafts import ConcurrencyDraft, Draft, ForEachDraft, StepDraft, read_definition
+from workflows.model.drafts import ConcurrencyDraft, Draft, read_definition
 from workflows.model.errors import DefinitionError, Diagnostic
 from workflows.model.nodes import to_json
 from workflows.model.policies import Concurrency
 from workflows.model.reader import Reader
 from workflows.model.spec import ForEach, StepSpec, Workflow
+from workflows.model.step_drafts import ForEachDraft, StepDraft
 from workflows.model.yaml_nodes import load
 
 
@@ -80,6 +81,7 @@ def _step(draft: StepDraft, needs: tuple[str, ...]) -> StepSpec:
         rate_limit=None if draft.rate_limit is None else draft.rate_limit.name,
         pool=None if draft.pool is None else draft.pool.name,
         priority=draft.priority,
+        cache_seconds=draft.cache_seconds,
         position=draft.position,
     )
 
@@ -90,6 +92,7 @@ def _for_each(draft: ForEachDraft) -> ForEach:
         items=to_json(draft.items),
         key=None if draft.key is None else str(draft.key.value),
         batch=draft.batch,
+        batch_bytes=draft.batch_bytes,
         max_parallel=draft.max_parallel,
         tolerate=draft.tolerate,
     )

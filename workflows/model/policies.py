@@ -16,6 +16,11 @@ DURATION = re.compile(r"^(?P<number>\d+(?:\.\d+)?)(?P<unit>ms|s|m|h|d)$")
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+SIZE = re.compile(r"^(\d{1,12})\s*([kKmM]?B)$")
+"""How a number of bytes is written."""
+
+UNIT_BYTES = {"b": 1, "kb": 1_000, "mb": 1_000_000}
+
 PERMANENT_ERRORS = ("PermanentError",)
 """Matched before any policy: no `only_for` can ask for these to be tried again."""
 

@@ -12,7 +12,7 @@ from workflows.model.expressions import holds_expression
 from workflows.model.language import ELSEWHERE, MAX_SECONDS
 from workflows.model.names import IDENTIFIER, QUEUE_NAME
 from workflows.model.nodes import ListNode, MapNode, Node, Scalar, describe
-from workflows.model.policies import parse_duration
+from workflows.model.policies import SIZE, UNIT_BYTES, parse_duration
 from workflows.model.spec import Position
 
 T = TypeVar("T")
@@ -42,17 +42,12 @@ class Reader:
         self.wrong_type(node, what, "a mapping", when_empty if _is_empty(node) else "")
         return None
 
-    def check_keys(self, node: MapNode, known: frozenset[str], later: frozenset[str], where: str) -> None:
-        """Report keys that the language does not have, or does not have yet."""
+    def check_keys(self, node: MapNode, known: frozenset[str], where: str) -> None:
+        """Report keys that the language does not have."""
         for entry in node:
             if entry.key in known:
                 continue
-            if entry.key in later:
-                self.report.add(
-                    Code.NOT_SUPPORTED, entry.position, f"'{entry.key}' is not supported in this version", "remove it"
-                )
-                continue
-            hint = ELSEWHERE.get(entry.key) or self.report.did_you_mean(entry.key, sorted(known | later))
+            hint = ELSEWHERE.get(entry.key) or self.report.did_you_mean(entry.key, sorted(known))
             hint = hint or f"the keys are {listed(known, limit=len(known))}"
             self.report.add(Code.UNKNOWN_KEY, entry.position, f"{where} has no key '{entry.key}'", hint)
 
@@ -161,6 +156,19 @@ class Reader:
             return None
         return seconds
 
+    def byte_count(self, node: Node, what: str, most: int) -> int | None:
+        """A number of bytes, as `100kB`, `2MB` or a whole number."""
+        value = node.value if isinstance(node, Scalar) else None
+        match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            if isinstance(value, str) and not holds_expression(value):
+                self.report.add(
+                    Code.BAD_VALUE, node.position, f"{what} is no number of bytes", "write it like 500, 100kB or 2MB"
+                )
+                return None
+            return self.integer(node, what, 1, most)
+        return self._within(int(match[1]) * UNIT_BYTES[match[2].lower()], node, what, 1, most)
+
     def wrong_type(self, node: Node, what: str, wanted: str, hint: str = "") -> None:
         """Report that something else stands here."""
         if isinstance(node, Scalar) and isinstance(node.value, str) and holds_expression(node.value):
@@ -171,12 +179,16 @@ class Reader:
     def _within(self, value: T, node: Node, what: str, least: float, most: float) -> T | None:
         if isinstance(value, int | float) and least <= value <= most:
             return value
-        self.report.add(Code.BAD_VALUE, node.position, f"{what} is {value}, it must be from {least:g} to {most:g}")
+        self.report.add(Code.BAD_VALUE, node.position, f"{what} is {value}, it must be from {_plain(least)} to {_plain(most)}")
         return None
 
 
 def _is_empty(node: Node) -> bool:
     return isinstance(node, Scalar) and node.value is None
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _unquote_hint(value: object) -> str:

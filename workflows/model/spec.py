@@ -80,13 +80,15 @@ class ForEach:
     Attributes:
         items: Expression text or a literal list.
         key: Template that names a call (`${{ item }}` ...); None means its index.
-        batch: Items per call; None means one item per call, named `item` instead of `batch`.
+        batch: Items per call at most; None means one item per call, named `item` instead of `batch`.
+        batch_bytes: Bytes of the items of a call at most, as JSON text; one that is larger goes alone. None: no limit.
         max_parallel: Calls in progress at the same time; None means no limit.
     """
 
     items: Json
     key: str | None = None
     batch: int | None = None
+    batch_bytes: int | None = None
     max_parallel: int | None = None
     tolerate: Tolerance = Tolerance()
 
@@ -103,6 +105,7 @@ class StepSpec:
         rate_limit: Name under `rate_limits`; each try, or call of a map, takes one start of it.
         pool: Name under `pools`; a try holds one of its slots.
         priority: 0 to 9, higher first.
+        cache_seconds: How long an output serves later tries that are given the same; None means not at all.
         when: A text that is one expression, or a boolean; when it gives false the step is skipped. None means true.
     """
 
@@ -120,6 +123,7 @@ class StepSpec:
     rate_limit: str | None = None
     pool: str | None = None
     priority: int = 5
+    cache_seconds: float | None = None
     position: Position = field(default=Position(), compare=False)
 
 

@@ -36,7 +36,7 @@ def _schedule_entry(node: Node, read: Reader) -> Entry | None:
     mapping = read.mapping(node, "a trigger", "write - schedule: {cron: ...}")
     if mapping is None:
         return None
-    read.check_keys(mapping, TRIGGER_KEYS, frozenset(), "a trigger")
+    read.check_keys(mapping, TRIGGER_KEYS, "a trigger")
     entry = mapping.entry("schedule")
     if entry is None:
         read.report.add(
@@ -49,7 +49,7 @@ def _schedule(entry: Entry, params: tuple[ParamSpec, ...], read: Reader) -> Sche
     node = read.mapping(entry.node, "'schedule'", 'write schedule: {cron: "0 3 * * *"}')
     if node is None:
         return None
-    read.check_keys(node, SCHEDULE_KEYS, frozenset(), "a schedule")
+    read.check_keys(node, SCHEDULE_KEYS, "a schedule")
     name = read.optional(node, "id", read.identifier)
     timezone = _timezone(node, read)
     cron = _cron(node, entry, read)

@@ -56,8 +56,8 @@ def test_the_clean_up_leaves_nothing_of_an_old_run_and_no_version_without_a_run(
     hands.change("UPDATE workflow_versions SET created_at = created_at - 864000")
     for table in BELONGINGS[:4]:
         assert hands.rows(f"SELECT count(*) FROM {table} WHERE run_pk = :run", run=old.run_pk)[0][0] > 0
-    assert clean_up(hands.runtime, 0) == {"runs": 0, "versions": 0}
-    assert clean_up(hands.runtime, 7) == {"runs": 1, "versions": 1}
+    assert clean_up(hands.runtime, 0) == {"runs": 0, "versions": 0, "cached": 0}
+    assert clean_up(hands.runtime, 7) == {"runs": 1, "versions": 1, "cached": 0}
     assert hands.rows("SELECT workflow_id FROM workflow_versions") == [("kept",)]
     for table in BELONGINGS:
         assert hands.rows(f"SELECT count(*) FROM {table} WHERE run_pk = :run", run=old.run_pk) == [(0,)]

@@ -13,7 +13,7 @@ from workflows.model.checks import StepSchemas
 from workflows.model.diagnostics import Code
 from workflows.model.errors import DefinitionError, Diagnostic
 from workflows.model.expressions import references
-from workflows.model.language import FOR_EACH_KEYS, RETRY_KEYS, STEP_KEYS, STEP_KEYS_LATER, WORKFLOW_KEYS
+from workflows.model.language import FOR_EACH_KEYS, RETRY_KEYS, STEP_KEYS, WORKFLOW_KEYS
 from workflows.model.parser import parse_with_warnings
 from workflows.model.spec import ForEach, Workflow
 
@@ -151,7 +151,7 @@ def _keyed(keys: frozenset[str], values: st.SearchStrategy[Any]) -> st.SearchStr
 _ANY = st.recursive(
     _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
 )
-_STEP = _keyed(STEP_KEYS | STEP_KEYS_LATER, _ANY | _keyed(FOR_EACH_KEYS, _ANY) | _keyed(RETRY_KEYS, _LEAVES)) | _ANY
+_STEP = _keyed(STEP_KEYS, _ANY | _keyed(FOR_EACH_KEYS, _ANY) | _keyed(RETRY_KEYS, _LEAVES)) | _ANY
 _WORDS = frozenset(
     {"type", "default", "enum", "pattern", "items", "minimum", "maximum", "minLength", "required", "properties"}
 )

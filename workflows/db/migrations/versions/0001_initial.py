@@ -307,6 +307,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("is_approved IS NULL"),
     )
     op.create_table(
+        "cached_outputs",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("uses", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("output", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_cached_outputs"),
+    )
+    op.create_index("ix_cached_outputs_expires_at", "cached_outputs", ["expires_at"], unique=False)
+    op.create_table(
         "payloads",
         sa.Column("run_pk", KEY, nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
