@@ -65,7 +65,7 @@ def command(
         if as_json:
             print_json({"of": of, "run_id": answer.run_id, "steps": list(map(asdict, answer.verdicts))})
             return 0
-        _print(answer.verdicts)
+        print_verdicts(answer.verdicts)
         if answer.run_id is not None:
             click.echo(f"run {answer.run_id} is on its way; follow it with `celeriac watch {answer.run_id[:8]}`")
         return 0
@@ -81,7 +81,8 @@ def command(
     return exit_code(report)
 
 
-def _print(verdicts: Sequence[Verdict]) -> None:
+def print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    """A table of what is taken over and what runs again, with the reasons."""
     from celeriac.output import console
 
     table = plain_table("step", "", last="because")

@@ -49,7 +49,7 @@ _USUAL = Statement("""
 _STEPS = Statement("""
     SELECT ordinal, step_id, queue, status, reason, token, failures, crashes, started_at, finished_at, ready_at,
         items_total, items_success, items_failure, progress_done, error, not_before,
-        (SELECT c.task_id FROM job_runs c WHERE c.parent_pk = run_pk AND c.parent_ordinal = ordinal)
+        (SELECT c.task_id FROM job_runs c WHERE c.parent_pk = run_pk AND c.parent_ordinal = ordinal), parked_since
     FROM step_runs WHERE run_pk = :run AND part = 0 ORDER BY ordinal""")
 _FIRST_ATTEMPT = Statement("""
     SELECT ordinal, min(started_at) FROM attempts WHERE run_pk = :run AND part = 0 AND item_index = -1
@@ -86,6 +86,9 @@ _VERSIONS = Statement("""
 _VERSION = Statement("""
     SELECT id, fingerprint, step_count, created_at, source FROM workflow_versions
     WHERE workflow_id = :workflow AND fingerprint = :fingerprint ORDER BY id DESC LIMIT 1""")
+_VERSION_BY_PREFIX = Statement("""
+    SELECT fingerprint, source FROM workflow_versions
+    WHERE workflow_id = :workflow AND substr(fingerprint, 1, :length) = :fingerprint ORDER BY id DESC LIMIT 50""")
 
 _OLDEST_READY = Statement(f"""
     SELECT j.task_id, s.step_id, s.queue,
@@ -417,6 +420,13 @@ def version(tx: Transaction, workflow: str, fingerprint: str) -> tuple[VersionVi
     return None if row is None else (VersionView(*row[:4]), row[4])
 
 
+def version_by_prefix(tx: Transaction, workflow: str, fingerprint: str) -> str | None:
+    """The text of the version whose fingerprint begins so; None when there is none, or more than one."""
+    where = {"workflow": workflow, "fingerprint": fingerprint, "length": len(fingerprint)}
+    found = {row[0]: str(row[1]) for row in tx.rows(_VERSION_BY_PREFIX, where)}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
 def live_workers(tx: Transaction) -> list[WorkerView]:
     """Workers seen in the last 15 s."""
     return [
@@ -457,7 +467,7 @@ def _step_view(row: Row, first_started: float | None) -> StepView:
         attempts=row[5],
         failures=row[6],
         crashes=row[7],
-        started_at=first_started if first_started is not None else row[8],
+        started_at=min((at for at in (first_started, row[18], row[8]) if at is not None), default=None),
         finished_at=row[9],
         ready_at=row[10],
         items_total=total,

@@ -49,7 +49,7 @@ def clean_up(runtime: Runtime, days: float) -> dict[str, int]:
     """Delete the runs that ended more than `days` days ago, and versions of that age without a run; 0 keeps all.
 
     Returns:
-        `{"runs": how many it were, "versions": how many it were, "cached": outputs of steps that are too old to serve}`.
+        `{"runs": how many it were, "versions": how many it were, "cached": outputs of steps too old to serve}`.
     """
     cached = _repeated(runtime, lambda tx: cache.delete_expired(tx, CACHED_AT_ONCE))
     if days <= 0:

@@ -179,7 +179,9 @@ class Reader:
     def _within(self, value: T, node: Node, what: str, least: float, most: float) -> T | None:
         if isinstance(value, int | float) and least <= value <= most:
             return value
-        self.report.add(Code.BAD_VALUE, node.position, f"{what} is {value}, it must be from {_plain(least)} to {_plain(most)}")
+        self.report.add(
+            Code.BAD_VALUE, node.position, f"{what} is {value}, it must be from {_plain(least)} to {_plain(most)}"
+        )
         return None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from celeriac import main
 
-TEXT = 'id: kept\nsteps:\n  a: {uses: value, cache: {ttl: 1h}, with: {n: 1}}\n'
+TEXT = "id: kept\nsteps:\n  a: {uses: value, cache: {ttl: 1h}, with: {n: 1}}\n"
 
 
 def _run(capsys: pytest.CaptureFixture[str], file: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -24,7 +25,7 @@ def test_no_item_is_lost_or_moved_and_no_batch_is_over_its_limits(items: list[An
     for batch in found:
         assert 1 <= len(batch) <= size
         assert _bytes(batch) <= most or len(batch) == 1
-    for batch, after in zip(found, found[1:], strict=False):
+    for batch, after in pairwise(found):
         # It was full: what comes next did not fit in.
         assert len(batch) == size or _bytes([*batch, after[0]]) > most
 
