@@ -8,8 +8,10 @@ from typing import TypeAlias
 
 from workflows.model.spec import Json, Position
 
+# Not frozen, because that makes them three times as slow to make, and a file has tens of thousands. Nobody changes them.
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class Scalar:
     """A text, number, boolean or null.
 
@@ -32,7 +34,7 @@ class Scalar:
         return Position(self.line, self.inner_column + offset) if self.inner_column else self.position
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ListNode:
     """A list."""
 
@@ -46,16 +48,22 @@ class ListNode:
         return Position(self.line, self.column)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Entry:
-    """One key of a mapping, with the position of the key itself."""
+    """One key of a mapping, with the place of the key itself."""
 
     key: str
-    position: Position
+    line: int
+    column: int
     node: Node
 
+    @property
+    def position(self) -> Position:
+        """Where the key begins."""
+        return Position(self.line, self.column)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class MapNode:
     """A mapping; keys are texts and stand once."""
 

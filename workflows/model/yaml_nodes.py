@@ -16,6 +16,7 @@ import yaml
 from yaml import events as ev
 
 from workflows.model.diagnostics import Code, Report
+from workflows.model.language import MAX_STEPS
 from workflows.model.nodes import Entry, ListNode, MapNode, Node, Scalar, describe
 from workflows.model.spec import Position
 
@@ -25,6 +26,9 @@ MAX_NODES = 200_000
 """Values in a definition, each alias counted as all that it stands for."""
 MAX_DEPTH = 40
 """Levels of nesting."""
+
+_MOST_PARTS = 2 * MAX_STEPS
+"""Keys and values of a mapping right below the top; a block of steps is the largest of them."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -93,7 +97,7 @@ class _Builder:
         root: Node | None = None
         documents = 0
         for event in self._events:
-            if isinstance(event, ev.DocumentStartEvent):
+            if type(event) is ev.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
                     raise _UnreadableError(
@@ -159,6 +163,13 @@ class _Builder:
         if not self._stack:
             return node
         parent = self._stack[-1]
+        if len(parent.parts) == _MOST_PARTS and len(self._stack) == 2 and parent.is_map:
+            raise _UnreadableError(
+                Code.TOO_MANY_STEPS,
+                node.position,
+                f"more than {MAX_STEPS} keys stand here",
+                "let one step with for_each do what many equal steps do",
+            )
         parent.parts.append(node)
         parent.sizes += size
         return None
@@ -282,7 +293,7 @@ class _Builder:
                     Code.KEY_NOT_TEXT, key.position, f"{describe(key)} is no text, and keys are texts", "quote it"
                 )
                 continue
-            entry = Entry(key.value, key.position, node)
+            entry = Entry(key.value, key.line, key.column, node)
             first = entries.setdefault(key.value, entry)
             if first is not entry:
                 self._report.add(
