@@ -130,5 +130,21 @@ class _Inference:
             case "flatten":
                 inner = first.element() if first is not None else None
                 return array_of(inner.element() if inner is not None else None) or simple("array")
+            case "default":
+                return _either(*types) if len(types) == 2 else None
             case _:
                 return None
+
+
+def _either(first: Schema | None, second: Schema | None) -> Schema | None:
+    """What `default()` gives: the first unless that is null, or the second."""
+    if first is None or second is None:
+        return None
+    branches = [branch for branch in first.alternatives() if branch.types() != frozenset({"null"})]
+    others = [branch for branch in second.alternatives() if branch not in branches]
+    documents = [schema.document for schema in (*branches, *others) if schema.document is not schema.words]
+    if any(document is not documents[0] for document in documents[1:]):
+        return None  # their references mean different things
+    words = [branch.words for branch in (*branches, *others)]
+    document = documents[0] if documents else {}
+    return Schema(words[0] if len(words) == 1 else {"anyOf": words}, document) if words else None

@@ -22,7 +22,7 @@ MAX_PATTERN = 1_000
 """Characters of a `pattern`."""
 
 _MAX_DEPTH = 40
-_ARRAY, _NULL = frozenset({"array"}), frozenset({"null"})
+_ARRAY, _OBJECT, _NULL = frozenset({"array"}), frozenset({"object"}), frozenset({"null"})
 _TIMES = frozenset({"duration", "date-time", "date", "time"})
 _TYPE_NAMES = {
     "null": "null", "boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "a text",
@@ -318,6 +318,33 @@ def _conflict(given: Schema, wanted: Schema, depth: int) -> str:
         if inner is not None and expected is not None:
             why = _conflict(inner, expected, depth + 1)
             return f"in each element: {why}" if why else ""
+    if common == _OBJECT:
+        return _object_conflict(given, wanted, depth + 1)
+    return ""
+
+
+def _object_conflict(given: Schema, wanted: Schema, depth: int) -> str:
+    """Of two mappings whose keys are known: what one lacks, has too much, or has in another type."""
+    if len(given.alternatives()) > 1 or len(wanted.alternatives()) > 1:
+        return ""
+    has, takes = given.words.get("properties"), wanted.words.get("properties")
+    if not isinstance(has, Mapping) or not isinstance(takes, Mapping):
+        return ""
+    required = wanted.words.get("required", ())
+    # A typed output has the fields of its model and no others, unless it says so.
+    missing = next((key for key in required if key not in has), None)
+    if missing is not None and not given.words.get("additionalProperties") and "patternProperties" not in given.words:
+        return f"this has no key '{missing}', which is required"
+    if wanted.words.get("additionalProperties") is False and "patternProperties" not in wanted.words:
+        strange = next((key for key in given.words.get("required", ()) if key not in takes), None)
+        if strange is not None:
+            return f"this has the key '{strange}', which is not taken"
+    sure = {*required, *given.words.get("required", ())}
+    for key in has:
+        inner, expected = given.at(has[key]), wanted.at(takes.get(key)) if key in sure else None
+        why = _conflict(inner, expected, depth) if inner is not None and expected is not None else ""
+        if why:
+            return f"in '{key}': {why}"
     return ""
 
 
