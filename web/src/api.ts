@@ -83,7 +83,7 @@ export interface LogLine {
 export interface Box { x: number; y: number; width: number; height: number }
 
 export interface GraphNode { id: string; ordinal: number; uses: string; queue: string; map: boolean; box: Box }
-export interface GraphFrame { name: string; kind: "fragment" | "bundle"; title: string; steps: number[]; box: Box }
+export interface GraphFrame { name: string; kind: "fragment" | "bundle" | "block"; title: string; steps: number[]; box: Box }
 export interface GraphRoute { from: string; to: string; via: "gate" | "canvas"; edges: number; points: [number, number][] }
 export interface Graph {
   workflow: string;

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from workflows.model.spec import Json, Position
 
-# Not frozen, because that makes them three times as slow to make, and a file has tens of thousands. Nobody changes them.
+# Not frozen: that makes them three times as slow to make, and a file has tens of thousands. Nobody changes them.
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from workflows.compile.plan import Fragment, FragmentKind, PlanStep
+from workflows.model.spec import Block
 from workflows.render.picture import Picture, fragment_title, subtitle
 from workflows.render.text_width import text_width
 
@@ -32,6 +33,9 @@ MOST_PLACES, MOST_EDGES = 300, 800
 """Beyond this graphlay needs seconds; a plain placement by depth takes over."""
 
 
+_Point = tuple[float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A rectangle; `x` and `y` are those of its upper left corner, in pixels, y downwards."""
@@ -44,10 +48,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A box around steps: a fragment of the canvas, or a bundle.
+    """A box around steps: a fragment of the canvas, a bundle, or what comes after the steps.
 
     Attributes:
-        kind: `fragment` or `bundle`.
+        kind: `fragment`, `bundle` or `block`.
         steps: Ordinals.
     """
 
@@ -116,11 +120,46 @@ def lay_out(picture: Picture) -> Layout:
     node_width = _node_width(picture.plan.steps)
     places = _places(picture, node_width)
     edges = _edges(picture, places)
-    if len(places) <= MOST_PLACES and len(edges) <= MOST_EDGES:
-        corners, points = _placed_by_graphlay(picture, places, edges)
-    else:
-        corners, points = _placed_by_depth(places, edges)
+    corners, points = _placed_by_blocks(picture, places, edges)
     return _assembled(picture, places, edges, corners, points, node_width)
+
+
+def _placed_by_blocks(
+    picture: Picture, places: Sequence[_Place], edges: Sequence[_Edge]
+) -> tuple[list[_Point], list[list[_Point]]]:
+    """The steps, and below them in a row the blocks that come after; no edge leads from one to another."""
+    corners: list[_Point] = [(0.0, 0.0)] * len(places)
+    points: list[list[_Point]] = [[] for _ in edges]
+    x, y = 0.0, 0.0
+    for block in Block:
+        indexes = [i for i, place in enumerate(places) if picture.plan.steps[place.steps[0]].block is block]
+        if not indexes:
+            continue
+        inner = {index: number for number, index in enumerate(indexes)}
+        own = [(i, edge) for i, edge in enumerate(edges) if edge.source in inner]
+        renamed = [replace(edge, source=inner[edge.source], target=inner[edge.target]) for _, edge in own]
+        found, routes = _placed(picture, [places[index] for index in indexes], renamed)
+        top = min(fy for _, fy in found) - (BOX_HEADER if picture.shows_canvas else 0.0)
+        begin = min(fx for fx, _ in found)
+        for index, (fx, fy) in zip(indexes, found, strict=True):
+            corners[index] = (fx - begin + x, fy - top + y)
+        for (i, _), route in zip(own, routes, strict=True):
+            points[i] = [(px - begin + x, py - top + y) for px, py in route]
+        ends = [(corners[i][0] + places[i].width, corners[i][1] + places[i].height) for i in indexes]
+        if block is Block.STEPS:
+            low = max([end for _, end in ends] + [py for route in points for _, py in route])
+            x, y = BOX_PADDING, low + NODE_GAP + BOX_HEADER
+        else:
+            x = max(end for end, _ in ends) + LAYER_GAP
+    return corners, points
+
+
+def _placed(
+    picture: Picture, places: Sequence[_Place], edges: Sequence[_Edge]
+) -> tuple[list[_Point], list[list[_Point]]]:
+    if len(places) <= MOST_PLACES and len(edges) <= MOST_EDGES:
+        return _placed_by_graphlay(picture, places, edges)
+    return _placed_by_depth(places, edges)
 
 
 def _node_width(steps: Sequence[PlanStep]) -> float:
@@ -165,7 +204,7 @@ def _edges(picture: Picture, places: Sequence[_Place]) -> list[_Edge]:
 
 def _placed_by_graphlay(
     picture: Picture, places: Sequence[_Place], edges: Sequence[_Edge]
-) -> tuple[list[tuple[float, float]], list[list[tuple[float, float]]]]:
+) -> tuple[list[_Point], list[list[_Point]]]:
     import graphlay  # a library of 4 MB that only pictures need
 
     nodes: list[dict[str, Any]] = [_node(place.width, place.height) for place in places]
@@ -201,9 +240,7 @@ def _node(width: float, height: float) -> dict[str, Any]:
     return {"size": {"width": width, "height": height}, "shape": "box", "key": ""}
 
 
-def _placed_by_depth(
-    places: Sequence[_Place], edges: Sequence[_Edge]
-) -> tuple[list[tuple[float, float]], list[list[tuple[float, float]]]]:
+def _placed_by_depth(places: Sequence[_Place], edges: Sequence[_Edge]) -> tuple[list[_Point], list[list[_Point]]]:
     """Columns by the longest path to a place; within one, places stand near the middle of what they wait for."""
     before: list[list[int]] = [[] for _ in places]
     for edge in edges:
@@ -259,6 +296,7 @@ def _assembled(
         frames.append(Frame(place.name, "bundle", title, Box(x, y, place.width, place.height), place.steps))
     if picture.shows_canvas:
         frames = [*_fragment_frames(picture, boxes, frames), *frames]
+    frames = [*_block_frames(picture, boxes, frames), *frames]
     corner_points = [point for route in points for point in route]
     outer = [*boxes.values(), *(frame.box for frame in frames)]
     left = min([box.x for box in outer] + [px for px, _ in corner_points], default=0.0)
@@ -288,6 +326,24 @@ def _assembled(
     )
 
 
+def _block_frames(picture: Picture, boxes: dict[int, Box], inner: Sequence[Frame]) -> list[Frame]:
+    """Around what comes after the steps: nothing leads to it, so its place has to say when it runs."""
+    found = []
+    for block in (Block.ON_FAILURE, Block.FINALLY):
+        members = tuple(picture.plan.ordinals(block))
+        if members:
+            within = [boxes[ordinal] for ordinal in members]
+            within.extend(frame.box for frame in inner if frame.steps[0] in members)
+            found.append(Frame(block.value, "block", block.value.replace("_", " "), _around(within), members))
+    return found
+
+
+def _around(inner: Sequence[Box]) -> Box:
+    left, top = min(box.x for box in inner) - BOX_PADDING, min(box.y for box in inner) - BOX_HEADER
+    width = max(box.x + box.width for box in inner) + BOX_PADDING - left
+    return Box(left, top, width, max(box.y + box.height for box in inner) + BOX_PADDING - top)
+
+
 def _has_frame(fragment: Fragment) -> bool:
     """A frame around a single step would say nothing."""
     return fragment.kind is not FragmentKind.SINGLE
@@ -299,10 +355,6 @@ def _fragment_frames(picture: Picture, boxes: dict[int, Box], bundles: Sequence[
     for fragment in filter(_has_frame, picture.plan.fragments):
         inner = [boxes[ordinal] for ordinal in fragment.members]
         inner.extend(bundle.box for bundle in bundles if bundle.steps[0] in fragment.members)
-        left = min(box.x for box in inner) - BOX_PADDING
-        top = min(box.y for box in inner) - BOX_HEADER
-        width = max(box.x + box.width for box in inner) + BOX_PADDING - left
-        height = max(box.y + box.height for box in inner) + BOX_PADDING - top
         title, members = fragment_title(fragment), fragment.members
-        found.append(Frame(f"f{fragment.index}", "fragment", title, Box(left, top, width, height), members))
+        found.append(Frame(f"f{fragment.index}", "fragment", title, _around(inner), members))
     return found

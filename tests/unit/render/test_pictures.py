@@ -7,6 +7,7 @@ import random
 import struct
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tests.unit.compile.graphs import workflow
 from workflows.compile import compile_workflow
 from workflows.compile.plan import Plan
+from workflows.model.parser import parse_workflow
 from workflows.model.spec import StepSpec, Workflow
 from workflows.model.states import State
 from workflows.render import Mark, picture, png, render, svg
@@ -178,3 +180,24 @@ def test_a_text_that_does_not_fit_is_shortened() -> None:
     cut = shortened("a_very_long_name_of_a_step", 80, 13)
     assert cut.endswith("…")
     assert text_width(cut[:-1], 13) <= 80
+
+
+BLOCKS = """
+id: x
+steps: {a: {uses: y}, b: {uses: y, needs: a}}
+on_failure: {tell: {uses: y}, cry: {uses: y, needs: tell}}
+finally: {tidy: {uses: y}}
+"""
+
+
+@pytest.mark.parametrize("layer", ["dag", "canvas"])
+def test_what_comes_after_the_steps_stands_below_them_in_frames_that_say_when(layer: Any) -> None:
+    layout = lay_out(picture(compile_workflow(parse_workflow(BLOCKS)), layer))
+    frames = {frame.title: frame for frame in layout.frames if frame.kind == "block"}
+    assert {title: len(frame.steps) for title, frame in frames.items()} == {"on failure": 2, "finally": 1}
+    lowest = max(layout.boxes[ordinal].y + layout.boxes[ordinal].height for ordinal in (0, 1))
+    for frame in frames.values():
+        assert frame.box.y > lowest
+        assert all(inside(layout.boxes[ordinal], frame.box) for ordinal in frame.steps)
+    assert not overlap(frames["on failure"].box, frames["finally"].box)
+    assert all(inside(frame.box, Box(0, 0, layout.width, layout.height)) for frame in layout.frames)
