@@ -25,7 +25,7 @@ SIMPLE: dict[str, dict[str, Any]] = {
 NESTED = {name: {"type": "array", "items": schema} for name, schema in SIMPLE.items()}
 FITS = {(name, name) for name in SIMPLE} | {("whole", "real")}
 # A number may be a whole one: whether it is only the run can tell.
-PAIRS = [(a, b, (a, b) in FITS) for a, b in product(SIMPLE, SIMPLE) if (a, b) not in {("real", "whole")}]
+PAIRS = [(a, b, (a, b) in FITS) for a, b in product(SIMPLE, SIMPLE) if (a, b) != ("real", "whole")]
 
 
 def _object(fields: dict[str, Any], required: list[str]) -> dict[str, Any]:
@@ -40,6 +40,7 @@ STEPS: StepSchemas = {
     "take": (_object({**SIMPLE, **{f"many_{k}": v for k, v in NESTED.items()}}, []), None),
 }
 
+FLAT = "${{ flatten(steps.a.outputs.many_GIVEN) }}"
 WAYS = {
     "a field": ("  b: {uses: take, with: {TAKEN: '${{ steps.a.output.GIVEN }}'}}", "a: {uses: give}"),
     "an item of a list": (
@@ -56,12 +57,11 @@ WAYS = {
         "a: {uses: give, for_each: {items: [1]}, with: {v: '${{ item }}'}}",
     ),
     "lists of calls, flattened": (
-        "  b: {uses: take, for_each: {items: '${{ flatten(steps.a.outputs.many_GIVEN) }}'}, with: {TAKEN: '${{ item }}'}}",
+        f"  b: {{uses: take, for_each: {{items: '{FLAT}'}}, with: {{TAKEN: '${{{{ item }}}}'}}}}",
         "a: {uses: give, for_each: {items: [1]}, with: {v: '${{ item }}'}}",
     ),
     "a batch": (
-        "  b: {uses: take, for_each: {items: '${{ flatten(steps.a.outputs.many_GIVEN) }}', batch: 8},"
-        " with: {many_TAKEN: '${{ batch }}'}}",
+        f"  b: {{uses: take, for_each: {{items: '{FLAT}', batch: 8}}, with: {{many_TAKEN: '${{{{ batch }}}}'}}}}",
         "a: {uses: give, for_each: {items: [1]}, with: {v: '${{ item }}'}}",
     ),
     "the first": ("  b: {uses: take, with: {TAKEN: '${{ first(steps.a.output.many_GIVEN) }}'}}", "a: {uses: give}"),
