@@ -157,9 +157,17 @@ class Step(BaseModel):
 
 
 class StepDetail(Step):
-    """One step with its output."""
+    """One step with what it was given and what it gave.
+
+    Attributes:
+        given: Its `with` with all expressions evaluated, secrets as `***`; null while what it reads is not there, and
+            of a step with `for_each`, whose calls are given different things.
+        template: Its `with` as the definition has it.
+    """
 
     output: Any
+    given: dict[str, Any] | None
+    template: dict[str, Any]
 
 
 def step_values(step: StepView, now: float) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Hit(BaseModel):
         score: Comparable within one answer only.
         page: Page of the PDF from 1; null when the text came from a record.
         source: Where to read it.
+        run_id: The run that has stored it; it may have been cleaned up since.
     """
 
     paper_id: str
@@ -33,6 +34,7 @@ class Hit(BaseModel):
     section: str
     page: int | None
     source: str
+    run_id: str | None
 
 
 class Hits(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
@@ -33,6 +34,7 @@ from workflows.db.database import Transaction
 from workflows.db.queries import RunReport, RunView
 from workflows.engine import control
 from workflows.engine import rerun as rerunning
+from workflows.engine.inspection import step_input
 from workflows.engine.rerun import Definition
 from workflows.model.errors import NotFoundError
 from workflows.model.names import IDENTIFIER
@@ -45,6 +47,7 @@ MOST = 1000
 RunState = Literal["PENDING", "PROGRESS", "PAUSED", "SUCCESS", "FAILURE", "REVOKED", "SKIPPED"]
 ItemState = Literal["PENDING", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "SKIPPED"]
 Limit = Annotated[int, Query(ge=1, le=MOST)]
+Instant = Annotated[float, Query(ge=0, le=queries.FOREVER, allow_inf_nan=False, description="Seconds since 1970.")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")]
 DryRun = Annotated[bool, Query(description="Only say what would be done.")]
 
@@ -208,14 +211,17 @@ def list_runs(
     served: Served,
     workflow: Annotated[str | None, Query(pattern=f"^{IDENTIFIER.pattern}$")] = None,
     status: RunState | None = None,
+    since: Instant = 0.0,
+    until: Instant = queries.FOREVER,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Runs:
-    """Runs, newest first."""
+    """Runs, newest first; accepted at `since` or later, and before `until`."""
     before = None if cursor is None else int(cursor)
+    wanted = partial(queries.list_runs, workflow=workflow or "", status=status or "", since=since, until=until)
 
     def work(tx: Transaction) -> list[RunView]:
-        return queries.list_runs(tx, workflow=workflow or "", status=status or "", before=before, limit=limit + 1)
+        return wanted(tx, before=before, limit=limit + 1)
 
     found = served.read(work)
     return Runs(
@@ -245,7 +251,10 @@ def get_step(run_id: str, step_id: str, served: Served) -> StepDetail:
     if step is None:
         raise _no_step(report.run, step_id)
     output = served.read(lambda tx: queries.step_output(tx, report.run.run_pk, step.ordinal))
-    return StepDetail(**step_values(step, report.run.now), output=output)
+    given = served.read(
+        lambda tx: step_input(tx, served.runtime, report.run.run_pk, step.ordinal, is_begun=step.attempts > 0)
+    )
+    return StepDetail(**step_values(step, report.run.now), output=output, **asdict(given))
 
 
 @router.get("/{run_id}/steps/{step_id}/items", responses=problems(404))

@@ -66,6 +66,7 @@ class Hit:
         snippet: The part of the chunk that has most of the query's words, at most 300 characters.
         page: Page of the PDF from 1; None when the text came from a record.
         source: Where to read it: its URL or DOI, else its PDF, else where it was fetched from.
+        run_id: The run that has stored the chunk; it may have been cleaned up since.
     """
 
     paper_id: str
@@ -75,6 +76,7 @@ class Hit:
     section: str
     page: int | None
     source: str
+    run_id: str | None
 
 
 class Readable(Protocol):
@@ -313,6 +315,7 @@ def _hits(connection: Connection, fused: Sequence[tuple[Ranked, float]], terms: 
                 entries.c.text,
                 entries.c.section,
                 entries.c.page,
+                entries.c.run_id,
                 papers.c.external_id,
                 papers.c.url,
                 papers.c.doi,
@@ -332,6 +335,7 @@ def _hits(connection: Connection, fused: Sequence[tuple[Ranked, float]], terms: 
             section=row.section,
             page=row.page,
             source=row.url or (f"https://doi.org/{row.doi}" if row.doi else None) or row.pdf_path or row.origin,
+            run_id=row.run_id,
         )
         for ranked, score in fused
         if (row := rows.get(ranked.entry)) is not None

@@ -101,6 +101,7 @@ entries = Table(
     Column("revision", Text, nullable=False),
     Column("dimension", Integer, nullable=False),
     Column("vector", LargeBinary, nullable=False),
+    Column("run_id", Text, comment="the run that stored it"),
     UniqueConstraint("collection", "chunk_id"),
     Index("ix_entries_collection_paper_id", "collection", "paper_id"),
     Index("ix_entries_paper_id", "paper_id"),

@@ -102,9 +102,19 @@ def papers_to_store(
 
 
 def store_paper(
-    connection: Connection, collection: str, model: EmbeddingModel, paper_id: str, *, force: bool = False
+    connection: Connection,
+    collection: str,
+    model: EmbeddingModel,
+    paper_id: str,
+    *,
+    run_id: str | None = None,
+    force: bool = False,
 ) -> Changes:
-    """Make a paper's embedded chunks its only entries in the collection; `force` writes the right ones again too."""
+    """Make a paper's embedded chunks its only entries in the collection; `force` writes the right ones again too.
+
+    Args:
+        run_id: The run that does it, kept with what it writes.
+    """
     # Taken in turns on PostgreSQL, where two runs may store the same paper; SQLite has one writer at a time anyway.
     connection.execute(select(papers.c.id).where(papers.c.id == paper_id).with_for_update())
     wanted = set(_by_paper(connection, _wanted(model).where(chunks.c.paper_id == paper_id)).get(paper_id, ()))
@@ -121,7 +131,7 @@ def store_paper(
             .where(chunks.c.id.in_(some))
             .order_by(chunks.c.position)
         )
-        rows = [{**row, "collection": collection} for row in connection.execute(source).mappings()]
+        rows = [{**row, "collection": collection, "run_id": run_id} for row in connection.execute(source).mappings()]
         connection.execute(entries.insert(), rows)
     replaced = {entry[0] for entry in present} & {entry[0] for entry in wanted}
     return Changes(new=len(missing), unchanged=len(kept), removed=sum(chunk not in replaced for chunk in gone))

@@ -43,7 +43,7 @@ def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
     for done, paper in enumerate(stale, start=1):
         ctx.check_cancelled()
         with ctx.write() as connection:
-            total += vectors.store_paper(connection, inp.collection, model, paper, force=inp.force)
+            total += vectors.store_paper(connection, inp.collection, model, paper, run_id=ctx.run_id, force=inp.force)
         ctx.progress(done, len(stale))
     with ctx.read() as connection:
         missing = vectors.count_unembedded(connection, model, inp.papers)

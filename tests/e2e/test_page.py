@@ -55,6 +55,20 @@ steps:
 """,
     "slow": "id: slow\nsteps:\n  nap: {uses: ledger.nap, with: {node: nap, ms: 60000}}\n"
     "  after: {uses: ledger.nap, needs: nap, with: {node: after}}\n",
+    "asked": """
+id: asked
+triggers:
+  - schedule: {cron: "0 0 1 1 *", timezone: Europe/Berlin}
+steps:
+  draft: {uses: value, with: {title: roots}}
+  release: {uses: approval, with: {prompt: "publish '${{ steps.draft.output.title }}'?", on_reject: continue}}
+  told:
+    uses: value
+    with: {published: "${{ steps.release.output.approved }}", why: "${{ steps.release.output.comment }}"}
+finally:
+  tidy: {uses: value, with: {done: true}}
+outputs: {published: "${{ steps.told.output.published }}"}
+""",
     "wrong": "id: wrong\nsteps:\n  a: {uses: ledger.nap, needs: nobody, with: {node: a}}\n",
 }
 
@@ -212,6 +226,79 @@ def test_a_graph_of_five_hundred_steps_is_soon_there(page: Page) -> None:
     expect(page.get_by_label("Overview of the graph")).to_be_visible()
 
 
+def test_a_question_is_answered_on_the_page(page: Page) -> None:
+    run = start(page, "asked")
+    expect(page.locator(".node.waiting .node-title")).to_have_text("release")
+    page.goto("/#/runs")
+    page.locator(f"a[href='#/runs/{run}?step=release']").click()
+    panel = page.get_by_role("complementary")
+    expect(panel).to_contain_text('"prompt": "publish \'roots\'?"')  # its input, evaluated
+    panel.get_by_role("textbox", name="Comment").fill("too early")
+    panel.get_by_role("button", name="Reject").click()
+    state(page, "SUCCESS")
+    expect(panel.get_by_role("region", name="Approval")).to_have_count(0)
+    page.locator(".react-flow__node", has_text="told").click()
+    expect(panel).to_contain_text('"why": "too early"')
+    expect(page.locator(".frame.block")).to_have_text(["finally"])
+    page.goto("/#/runs?workflow=asked&time=1h")
+    expect(page.get_by_role("link", name=run[:8])).to_be_visible()
+    page.get_by_role("link", name=run[:8]).click()
+    page.get_by_role("button", name="Rerun").click()
+    verdicts = page.get_by_role("dialog").get_by_role("row")
+    expect(verdicts).to_have_count(5)
+    expect(verdicts.nth(1)).to_contain_text("taken over")
+    expect(verdicts.nth(4)).to_contain_text("belongs to the run that it ends")
+
+
+def test_a_picture_that_nothing_changes_keeps_its_edges(page: Page) -> None:
+    run = start(page, "slow")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    state(page, "REVOKED")
+    for view in (f"/#/runs/{run}", f"/#/runs/{run}?step=nap", "/#/workflows/slow"):
+        page.goto("/#/system")
+        page.goto(view)
+        expect(page.locator(".react-flow__node")).to_have_count(2)
+        page.wait_for_timeout(500)  # React Flow measures what it has drawn, and draws again
+        expect(page.locator(".route")).to_have_count(1)
+
+
+def test_steps_are_chosen_by_mouse_and_keyboard_one_after_the_other(page: Page) -> None:
+    start(page, "numbers")
+    state(page, "FAILURE")
+    panel = page.get_by_role("complementary").get_by_role("heading", level=2)
+    for step in ("load", "report", "rows"):
+        page.locator(".react-flow__node", has_text=step).click()
+        expect(panel).to_have_text(step)
+    for step in ("unlucky", "load"):
+        page.locator(".react-flow__node", has_text=step).focus()
+        page.keyboard.press("Enter")
+        expect(panel).to_have_text(step)
+    page.get_by_role("button", name="Close the step").click()
+    expect(panel).to_have_count(0)
+
+
+def test_a_workflow_shows_its_versions_and_when_it_runs(page: Page) -> None:
+    start(page, "asked")
+    page.goto("/#/workflows/asked?tab=Versions")
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.get_by_role("button", name=re.compile("Text of version")).click()
+    expect(page.locator("pre")).to_contain_text("id: asked")
+    page.get_by_role("button", name="Schedule").click()
+    card = page.locator(".schedule")
+    expect(card).to_contain_text("0 0 1 1 *")
+    expect(card.get_by_text("-01-01T00:00:00+01:00")).to_have_count(5)
+    card.get_by_role("button", name="Let it rest").click()
+    expect(card).to_contain_text("It rests")
+    card.get_by_role("button", name="Enable").click()
+    expect(card).to_contain_text("Next times")
+    card.get_by_role("button", name="Run now").click()
+    page.wait_for_url(re.compile(r"#/runs/"), timeout=PATIENCE_MS)
+    expect(page.locator(".summary")).to_contain_text("by schedule")
+    page.goto("/#/workflows/numbers?tab=Schedule")
+    expect(page.locator("main")).to_contain_text("It runs when somebody starts it")
+
+
 def test_a_definition_with_errors_shows_them_at_their_lines(page: Page) -> None:
     page.goto("/#/workflows/wrong?tab=Source")
     expect(page.locator(".finding")).to_contain_text("nobody")
@@ -223,7 +310,9 @@ def test_hostile_titles_of_papers_are_text(page: Page) -> None:
         page.goto(f"/#/search?q={quote(hostile)}")
         expect(page.locator(".hits h2", has_text=hostile[1:12]).first).to_be_visible()
     assert page.evaluate("window.hit") is None
-    assert page.locator(".hits script, .hits img, .hits svg, .hits iframe, .hits a").count() == 0
+    assert page.locator(".hits script, .hits img, .hits svg, .hits iframe, .hits h2 a").count() == 0
+    page.get_by_role("link", name=re.compile("stored by run")).first.click()
+    state(page, "SUCCESS")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -231,7 +320,9 @@ def test_no_view_has_a_serious_barrier(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
     run = start(page, "numbers")
     state(page, "FAILURE")
-    views = ["/#/runs", "/#/workflows", "/#/workflows/numbers", "/#/search?q=plants", "/#/system"]
+    start(page, "asked")
+    views = ["/#/runs", "/#/workflows", "/#/search?q=plants", "/#/system"]
+    views += [f"/#/workflows/asked?tab={tab}" for tab in ("Graph", "Plan", "Source", "Versions", "Schedule", "Runs")]
     views += [f"/#/runs/{run}?tab={tab}&step=unlucky" for tab in ("Graph", "Steps", "Timeline", "Logs", "Data")]
     barriers = {}
     for view in views:

@@ -21,6 +21,10 @@ export interface Run {
   eta_seconds: number | null;
   params: Record<string, unknown>;
   error: string | null;
+  schedule: string | null;
+  rerun_of: string | null;
+  parent_run: string | null;
+  parent_step: string | null;
   outputs?: Record<string, unknown> | null;
   dispatches?: Record<string, number>;
 }
@@ -43,7 +47,10 @@ export interface Step {
   items: { total: number; success: number; failure: number } | null;
   error: StepError | null;
   not_before: number | null;
+  sub_run: string | null;
   output?: unknown;
+  given?: Record<string, unknown> | null;
+  template?: Record<string, unknown>;
 }
 
 export interface Attempt {
@@ -146,6 +153,7 @@ export interface Hit {
   section: string;
   page: number | null;
   source: string;
+  run_id: string | null;
 }
 
 export interface Check { ok: boolean; detail: string }
@@ -159,6 +167,25 @@ export interface Health {
   slots: number;
   oldest_ready: { run_id: string; step_id: string; queue: string; waiting_seconds: number } | null;
 }
+
+export interface Approval { run_id: string; workflow: string; step: string; prompt: string; asked_at: number }
+export interface Version { fingerprint: string; steps: number; created_at: number; is_current: boolean; source?: string }
+export interface Schedule {
+  name: string;
+  workflow: string;
+  origin: string;
+  cron: string;
+  timezone: string;
+  catchup: string;
+  overlap: string;
+  params: Record<string, unknown>;
+  is_enabled: boolean;
+  next_fire_at: number | null;
+  last_fire_at: number | null;
+  problem: string | null;
+}
+export interface Fire { fire_at: number; fire_time: string; status: string; detail: string | null; run_id: string | null }
+export interface Taken { step: string; is_reused: boolean; why: string }
 
 /** An answer that is no success; `errors` name what is wrong with which field or line. */
 export class Problem extends Error {
@@ -246,6 +273,12 @@ export async function post<T>(path: string, body?: unknown, headers?: Record<str
   return (await response.json()) as T;
 }
 
+export async function patch<T>(path: string, body: unknown): Promise<T> {
+  const response = await send("PATCH", path, body);
+  if (!response.ok) throw await problemOf(response);
+  return (await response.json()) as T;
+}
+
 /** The health check answers 503 with the same body when something is missing. */
 export async function getHealth(): Promise<Health> {
   const response = await send("GET", "/api/cronjobs/tasks/health-check");
@@ -254,6 +287,9 @@ export async function getHealth(): Promise<Health> {
 }
 
 export const runPath = (id: string, rest = ""): string => `/api/v1/runs/${encodeURIComponent(id)}${rest}`;
+export const getApprovals = async (): Promise<Approval[]> =>
+  (await get<{ approvals: Approval[] }>("/api/v1/approvals")).approvals;
+
 export const workflowPath = (id: string, rest = ""): string => `/api/v1/workflows/${encodeURIComponent(id)}${rest}`;
 
 export const isEnded = (status: Status): boolean =>

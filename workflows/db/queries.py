@@ -40,6 +40,7 @@ _LATEST = Statement(f"SELECT {_RUN_COLUMNS} FROM job_runs j ORDER BY j.id DESC L
 _RUNS = Statement(f"""
     SELECT {_RUN_COLUMNS} FROM job_runs j
     WHERE (:workflow = '' OR j.workflow_id = :workflow) AND (:status = '' OR j.status = :status) AND j.id < :before
+        AND j.created_at >= :since AND j.created_at < :until
     ORDER BY j.id DESC LIMIT :limit""")
 _USUAL = Statement("""
     SELECT avg(seconds) FROM (
@@ -99,6 +100,9 @@ _OLDEST_READY = Statement(f"""
         AND (s.not_before IS NULL OR s.not_before <= {{now}})
     ORDER BY s.ready_at LIMIT 1""")
 
+
+FOREVER = 1e12
+"""An instant after all others."""
 
 REUSED = "reused"
 """Reason of a step that is SUCCESS without a try: its output was taken over from an earlier run."""
@@ -318,13 +322,22 @@ def find_run(tx: Transaction, name: str) -> RunView:
 
 
 def list_runs(
-    tx: Transaction, *, workflow: str = "", status: str = "", before: int | None = None, limit: int = 50
+    tx: Transaction,
+    *,
+    workflow: str = "",
+    status: str = "",
+    since: float = 0.0,
+    until: float = FOREVER,
+    before: int | None = None,
+    limit: int = 50,
 ) -> list[RunView]:
-    """The latest runs, newest first; `before` is the `run_pk` of the last one of the page before."""
-    rows = tx.rows(
-        _RUNS,
-        {"workflow": workflow, "status": status, "before": before if before is not None else 2**62, "limit": limit},
-    )
+    """The latest runs, newest first; `before` is the `run_pk` of the last one of the page before.
+
+    Args:
+        since: Accepted at this instant or later; `until` is the first that is too late.
+    """
+    where = {"workflow": workflow, "status": status, "since": since, "until": until, "limit": limit}
+    rows = tx.rows(_RUNS, {**where, "before": before if before is not None else 2**62})
     return [_run_view(row) for row in rows]
 
 

@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Text(), nullable=False),
         sa.Column("dimension", sa.Integer(), nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.Column("run_id", sa.Text(), comment="the run that stored it"),
         sa.PrimaryKeyConstraint("id", name="pk_entries"),
         sa.UniqueConstraint("collection", "chunk_id", name="uq_entries_collection_chunk_id"),
         sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_entries_paper_id", ondelete="CASCADE"),

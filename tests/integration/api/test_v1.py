@@ -97,12 +97,37 @@ def test_what_does_not_exist_is_not_found_everywhere(contract: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "status=NOPE", "cursor=x", "cursor=-1", "workflow=%00", "workflow=a%20b"]
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "status=NOPE",
+        "cursor=x",
+        "cursor=-1",
+        "workflow=%00",
+        "workflow=a%20b",
+        "since=-1",
+        "since=nan",
+        "until=x",
+    ],
 )
 def test_wrong_queries_are_refused(contract: Served, query: str) -> None:
     answer = contract.http.get(f"/api/v1/runs?{query}")
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"].startswith("/query/")
+
+
+def test_runs_are_listed_of_a_time(contract: Served) -> None:
+    run_id = contract.http.post("/api/v1/runs", json={"workflow": "pair"}).json()["run_id"]
+    accepted = _get(contract, f"/api/v1/runs/{run_id}")["created_at"]
+
+    def listed(**query: float) -> bool:
+        return run_id in [run["run_id"] for run in _get(contract, "/api/v1/runs", limit=1000, **query)["runs"]]
+
+    assert listed(since=accepted)
+    assert listed(since=accepted - 1, until=accepted + 1)
+    assert not listed(since=accepted + 1)
+    assert not listed(until=accepted)
 
 
 def test_a_body_that_is_no_text_is_refused_as_any_wrong_body(contract: Served) -> None:

@@ -2,6 +2,7 @@
 import {
   Background,
   Controls,
+  Handle,
   MiniMap,
   Position,
   ReactFlow,
@@ -67,6 +68,7 @@ const StepBox = memo(function StepBox({ data, selected }: NodeProps<StepNode>): 
   if (data.isCritical) classes.push("critical");
   return (
     <div className={classes.join(" ")}>
+      <Ends />
       {step && <Sign status={status} />}
       <div className="node-text">
         <div className="node-title">{data.id}</div>
@@ -78,7 +80,12 @@ const StepBox = memo(function StepBox({ data, selected }: NodeProps<StepNode>): 
 });
 
 const FrameBox = memo(function FrameBox({ data }: NodeProps<FrameNode>): ReactNode {
-  return <div className={`frame ${data.kind}`}>{data.title}</div>;
+  return (
+    <div className={`frame ${data.kind}`}>
+      {data.kind === "bundle" && <Ends />}
+      {data.title}
+    </div>
+  );
 });
 
 const Route = memo(function Route({ id, data }: EdgeProps<RouteEdge>): ReactNode {
@@ -86,7 +93,17 @@ const Route = memo(function Route({ id, data }: EdgeProps<RouteEdge>): ReactNode
   return <path id={id} className={data.isGate ? "route gate" : "route"} d={rounded(data.points)} markerEnd="url(#route-tip)" />;
 });
 
-/** Where edges meet a box. They are drawn along the server's points; React Flow draws none without such places. */
+/** Where edges meet a box, unseen. React Flow draws no edge without them, and looks for them whenever it measures. */
+function Ends(): ReactNode {
+  return (
+    <>
+      <Handle type="target" position={Position.Left} isConnectable={false} />
+      <Handle type="source" position={Position.Right} isConnectable={false} />
+    </>
+  );
+}
+
+/** The same for the first picture, before anything is measured. Edges are drawn along the server's points. */
 function handles(box: Box): Node["handles"] {
   const shared = { y: box.height / 2, width: 1, height: 1 };
   return [
@@ -179,9 +196,12 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
         minZoom={0.05}
         maxZoom={2}
         onNodeClick={(_, node) => onChoose?.(names.get(node.id) ?? null)}
-        onSelectionChange={({ nodes: found }) => {
-          const name = found[0] && names.get(found[0].id);
-          if (name && name !== chosen) onChoose?.(name);
+        onNodesChange={(changes) => {
+          // By keyboard, too. The choice comes back as a property of the nodes: nothing is selected but by it.
+          for (const change of changes) {
+            const name = change.type === "select" && change.selected ? names.get(change.id) : undefined;
+            if (name && name !== chosen) onChoose?.(name);
+          }
         }}
         onPaneClick={() => onChoose?.(null)}
       >

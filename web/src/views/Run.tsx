@@ -1,6 +1,6 @@
 import { useMemo, useState, type ReactNode } from "react";
 
-import { get, isEnded, post, Problem, runPath, workflowPath, type Graph, type Plan, type Run } from "../api";
+import { get, isEnded, post, Problem, runPath, workflowPath, type Graph, type Plan, type Run, type Taken } from "../api";
 import { count, duration, instant, json } from "../format";
 import { useRun, usePolled } from "../live";
 import { Badge, Bar, Dialog, Loading, ProblemNote, Tabs } from "../parts";
@@ -8,6 +8,7 @@ import { setQuery, to, usePlace } from "../router";
 import { GraphView } from "./Graph";
 import { Logs } from "./Logs";
 import { StepPanel } from "./StepPanel";
+import { Cause } from "./Runs";
 import { Steps } from "./Steps";
 import { Timeline } from "./Timeline";
 
@@ -133,6 +134,9 @@ function Summary({ run, isLive }: { run: Run; isLive: boolean }): ReactNode {
         <span>{duration(run.seconds)}</span>
         {left && <span className="dim">{left}</span>}
         <span className="dim">{run.started_at ? `started ${instant(run.started_at)}` : `accepted ${instant(run.created_at)}`}</span>
+        <span className="dim">
+          by <Cause run={run} />
+        </span>
         {run.generation > 1 && <span className="dim">generation {run.generation}</span>}
         {!isEnded(run.status) && <span className={isLive ? "live on" : "live"}>{isLive ? "live" : "polling"}</span>}
       </div>
@@ -238,6 +242,7 @@ function VerbDialog({
 }
 
 function Rehearsed({ answer }: { answer: Record<string, unknown> }): ReactNode {
+  if (Array.isArray(answer.steps) && answer.of) return <Verdicts taken={answer.steps as Taken[]} />;
   const shown = Object.entries(answer).filter(([name]) => !["run_id", "dry_run", "status"].includes(name));
   return (
     <dl className="facts">
@@ -248,6 +253,39 @@ function Rehearsed({ answer }: { answer: Record<string, unknown> }): ReactNode {
         </div>
       ))}
     </dl>
+  );
+}
+
+/** What a rerun takes over and what it does again, with the reasons. */
+function Verdicts({ taken }: { taken: Taken[] }): ReactNode {
+  const reused = taken.filter((one) => one.is_reused).length;
+  return (
+    <>
+      <p>
+        {count(reused, "step")} taken over, {taken.length - reused} to run.
+      </p>
+      <div className="scroll verdicts" tabIndex={0} role="region" aria-label="What becomes of the steps">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Step</th>
+              <th scope="col">Becomes</th>
+              <th scope="col">Because</th>
+            </tr>
+          </thead>
+          <tbody>
+            {taken.slice(0, 200).map((one) => (
+              <tr key={one.step}>
+                <td>{one.step}</td>
+                <td>{one.is_reused ? "taken over" : <strong>runs again</strong>}</td>
+                <td className="dim">{one.why}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {taken.length > 200 && <p className="dim">and {taken.length - 200} more</p>}
+    </>
   );
 }
 

@@ -1,6 +1,7 @@
 import { useState, type FormEvent, type ReactNode } from "react";
 
 import { get, type Hit } from "../api";
+import { shortId } from "../format";
 import { usePolled } from "../live";
 import { Empty, Loading, ProblemNote } from "../parts";
 import { setQuery, to, usePlace } from "../router";
@@ -48,6 +49,12 @@ export function SearchView(): ReactNode {
             <p className="dim">
               {hit.section}
               {hit.page !== null && `, page ${hit.page}`} · <span className="mono">{hit.paper_id}</span>
+              {hit.run_id && (
+                <>
+                  {" · "}
+                  <a href={to("runs", hit.run_id)}>stored by run {shortId(hit.run_id)}</a>
+                </>
+              )}
             </p>
             <p>{hit.snippet}</p>
           </li>

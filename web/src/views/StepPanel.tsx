@@ -1,10 +1,11 @@
 /** One step of a run: figures, error, tries, items and output. */
 import { useState, type ReactNode } from "react";
 
-import { get, runPath, type Attempt, type Item, type Run, type Step } from "../api";
-import { duration, instant, json } from "../format";
+import { get, getApprovals, post, Problem, runPath, type Attempt, type Item, type LogLine, type Run, type Step } from "../api";
+import { duration, instant, json, shortId } from "../format";
 import { usePolled } from "../live";
 import { Badge, Bar, Loading, ProblemNote } from "../parts";
+import { setQuery, to } from "../router";
 
 interface Props { run: Run; step: Step; onClose: () => void; onRerun?: () => void }
 
@@ -37,6 +38,12 @@ export function StepPanel({ run, step, onClose, onRerun }: Props): ReactNode {
         <Fact name="crashes" value={step.crashes ? String(step.crashes) : ""} />
         <Fact name="next try" value={step.status === "RETRY" ? instant(step.not_before) : ""} />
       </dl>
+      {step.sub_run && (
+        <p>
+          Its run: <a href={to("runs", step.sub_run)}>{shortId(step.sub_run)}</a>
+        </p>
+      )}
+      {step.status === "WAITING" && <Question run={run} step={step} />}
       {step.error && step.status !== "SUCCESS" && (
         <div className="note problem">
           <strong>{step.error.type}</strong>
@@ -55,6 +62,7 @@ export function StepPanel({ run, step, onClose, onRerun }: Props): ReactNode {
         </button>
       )}
       {step.items && <Items path={path} step={step} />}
+      <Lines run={run} step={step} />
       <h3>Tries</h3>
       {attempts.problem && <ProblemNote problem={attempts.problem} />}
       {attempts.value?.attempts.length === 0 && <p className="dim">None has ended yet.</p>}
@@ -65,16 +73,76 @@ export function StepPanel({ run, step, onClose, onRerun }: Props): ReactNode {
             <span>
               {attempt.item === null ? `try ${attempt.number}` : `item ${attempt.item}, try ${attempt.number}`}
               {attempt.started_at !== null && attempt.finished_at !== null && ` · ${duration(attempt.finished_at - attempt.started_at)}`}
-              <span className="dim"> via {attempt.via}</span>
+              <span className="dim">
+                {" "}
+                {instant(attempt.started_at)} via {attempt.via}
+              </span>
             </span>
             {attempt.error && <p className="bad">{attempt.error.message}</p>}
           </li>
         ))}
       </ol>
+      <h3>{detail.value?.given ? "Input" : "Input, as the definition has it"}</h3>
+      {detail.value && <pre tabIndex={0}>{json(detail.value.given ?? detail.value.template ?? {}).slice(0, 20_000)}</pre>}
       <h3>Output</h3>
       {detail.problem && <ProblemNote problem={detail.problem} />}
       {detail.value && <pre tabIndex={0}>{json(detail.value.output ?? null).slice(0, 20_000)}</pre>}
     </aside>
+  );
+}
+
+/** Yes or no for a step that waits for it. */
+function Question({ run, step }: { run: Run; step: Step }): ReactNode {
+  const { value, reload } = usePolled(getApprovals, `approvals/${run.run_id}/${step.id}`, 5000);
+  const asked = value?.find((one) => one.run_id === run.run_id && one.step === step.id);
+  const [comment, setComment] = useState("");
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [busy, setBusy] = useState(false);
+  if (!asked) return null;
+  const decide = async (verb: "approve" | "reject"): Promise<void> => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      await post(runPath(run.run_id, `/steps/${encodeURIComponent(step.id)}/${verb}`), comment ? { comment } : {});
+      reload();
+    } catch (error) {
+      setProblem(error instanceof Problem ? error : new Problem(0, "Error", String(error), "", []));
+    }
+    setBusy(false);
+  };
+  return (
+    <section className="note" aria-label="Approval">
+      <strong>{asked.prompt}</strong>
+      <label>
+        Comment
+        <input value={comment} maxLength={2000} onChange={(event) => setComment(event.target.value)} />
+      </label>
+      {problem && <ProblemNote problem={problem} />}
+      <div className="actions">
+        <button type="button" className="danger" disabled={busy} onClick={() => void decide("reject")}>
+          Reject
+        </button>
+        <button type="button" className="primary" disabled={busy} onClick={() => void decide("approve")}>
+          Approve
+        </button>
+      </div>
+    </section>
+  );
+}
+
+/** The last lines that the step has logged. */
+function Lines({ run, step }: { run: Run; step: Step }): ReactNode {
+  const path = runPath(run.run_id, `/logs?step=${encodeURIComponent(step.id)}&limit=1000`);
+  const { value } = usePolled(() => get<{ lines: LogLine[] }>(path), `${path}/${step.status}`, step.finished_at === null ? 2000 : 0);
+  const lines = (value?.lines ?? []).slice(-20);
+  if (lines.length === 0) return null;
+  return (
+    <section>
+      <h3>
+        Log <button type="button" className="quiet" onClick={() => setQuery({ tab: "Logs" })}>all lines</button>
+      </h3>
+      <pre tabIndex={0}>{lines.map((line) => `${instant(line.at)} ${line.message}`).join("\n")}</pre>
+    </section>
   );
 }
 

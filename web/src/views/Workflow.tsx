@@ -6,7 +6,9 @@ import { usePolled } from "../live";
 import { Badge, Empty, Loading, ProblemNote, Tabs } from "../parts";
 import { setQuery, to, usePlace } from "../router";
 import { GraphView } from "./Graph";
+import { Schedules } from "./Schedules";
 import { Trigger } from "./Trigger";
+import { Versions } from "./Versions";
 
 export function WorkflowView({ id }: { id: string }): ReactNode {
   const { query } = usePlace();
@@ -26,11 +28,13 @@ export function WorkflowView({ id }: { id: string }): ReactNode {
           Start a run
         </button>
       </div>
-      <Tabs names={["Graph", "Plan", "Source", "Runs"]} chosen={tab} onChoose={(name) => setQuery({ tab: name })} />
+      <Tabs names={["Graph", "Plan", "Source", "Versions", "Schedule", "Runs"]} chosen={tab} onChoose={(name) => setQuery({ tab: name })} />
       <section className="pane">
         {tab === "Graph" && <Drawn workflow={value} />}
         {tab === "Plan" && <Planned id={id} />}
         {tab === "Source" && <Source workflow={value} />}
+        {tab === "Versions" && <Versions id={id} />}
+        {tab === "Schedule" && <Schedules workflow={id} />}
         {tab === "Runs" && <History id={id} />}
       </section>
       {starts && <Trigger workflow={value} onClose={() => setStarts(false)} />}
