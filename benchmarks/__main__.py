@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import bytes_sent, contract, makespan, over_http, profiling, reading, report
+from benchmarks import aligned, bytes_sent, contract, makespan, over_http, profiling, reading, report
 from benchmarks.arms import new_database, servers
 from benchmarks.measuring import Figures, measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
@@ -154,6 +154,28 @@ def run_contract(calls: int, examples: int, seed: int, database: str) -> None:
         console.print(fault, markup=False)
     if faults or statuses["5xx"] or sum(statuses.values()) < calls:
         raise SystemExit(1)
+
+
+@main.command("aligned")
+@click.option("--repeat", default=3, show_default=True, help="Rounds; each arm runs once a round.")
+@click.option("--slots", default=4, show_default=True)
+@click.option("--database", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True)
+def run_aligned(repeat: int, slots: int, database: str) -> None:
+    """Two maps one over the other, beside one map that does both: what the barrier between them costs."""
+    _environment()
+    with _folder() as folder, servers(folder, postgres=database == "postgresql") as running:
+        url = new_database(running, database, folder)
+        env = {"CELERIAC_STEP_MODULES": "benchmarks.steps"}
+        with cluster(folder, url, running.broker_url, **env) as engine:
+            worker = engine.start_worker(slots, fresh=True)
+            aligned.compare(engine, 50, 1)
+            for count in (100, 1_000, 5_000):
+                found = aligned.compare(engine, count, repeat)
+                console.print(
+                    f"{count:,} calls on {slots} slots, {database}: two maps {found.two_seconds:.2f} s, one that does "
+                    f"both {found.one_seconds:.2f} s: {found.ratio:.3f}"
+                )
+            worker.stop()
 
 
 @main.command("definitions")

@@ -45,6 +45,26 @@ def nap(inp: Nap, _ctx: StepContext) -> Nothing:
     return Nothing()
 
 
+def _nap_of(value: int) -> None:
+    """5 to 25 ms, other for each call and the same in each run."""
+    threading.Event().wait((5 + value * 7919 % 21) / 1000)
+
+
+@step("bench.half")
+def half(inp: Number, _ctx: StepContext) -> Number:
+    """Half of what `bench.both` does."""
+    _nap_of(inp.value)
+    return inp
+
+
+@step("bench.both")
+def both(inp: Number, _ctx: StepContext) -> Number:
+    """What two maps of `bench.half` do to a value."""
+    _nap_of(inp.value)
+    _nap_of(inp.value)
+    return inp
+
+
 @step("bench.numbers")
 def numbers(inp: Count, _ctx: StepContext) -> Numbers:
     """What a map goes over."""
