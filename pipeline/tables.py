@@ -75,6 +75,28 @@ chunks = Table(
     Index("ix_chunks_paper_id_position", "paper_id", "position"),
 )
 
+fetch_pages = Table(
+    "fetch_pages",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("step_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, comment="from 0"),
+    Column("next_cursor", Text, comment="where the source goes on; null: this was the last page"),
+    Column("paper_ids", Text, nullable=False, comment="JSON list"),
+    Column("new", Integer, nullable=False),
+    Column("updated", Integer, nullable=False),
+    Column("total", Integer, comment="as the source says"),
+    Column("saved_at", Double, nullable=False),
+)
+
+fetch_marks = Table(
+    "fetch_marks",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("query", Text, primary_key=True),
+    Column("fetched_at", Double, nullable=False, comment="when the last fetch that came to its end had begun"),
+)
+
 embeddings = Table(
     "embeddings",
     metadata,

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import UTC, date, datetime, timedelta
+from types import ModuleType
+from typing import Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline import papers
-from pipeline.sources import local
+from pipeline import pages, papers
+from pipeline.sources import arxiv, crossref, europe_pmc, local, openalex, semantic_scholar
+from pipeline.sources.web import Client, Query, Source
+from workflows.settings import Config
 from workflows.steps import StepContext, step
 
 MAX_PAPERS = 20_000
 """Their ids fit into one result (1 MB)."""
+
+OVERLAP = timedelta(days=2)
+"""Catalogues show a change late: an incremental fetch asks for so much that it has seen before."""
+
+WEB: dict[str, ModuleType] = {
+    "arxiv": arxiv,
+    "crossref": crossref,
+    "europe_pmc": europe_pmc,
+    "openalex": openalex,
+    "semantic_scholar": semantic_scholar,
+}
 
 _REPORTED_FAULTS = 20
 
@@ -21,13 +36,28 @@ class FetchInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: Literal["local"] = Field("local", description="Kind of source.")
+    source: Literal["local", "arxiv", "crossref", "europe_pmc", "openalex", "semantic_scholar"] = Field(
+        "local", description="Kind of source."
+    )
     path: str = Field(
         local.SHIPPED,
-        description="Folder with corpus.jsonl and/or PDFs, relative to the working folder; corpus://shipped is the "
-        "corpus that comes with the installation.",
+        description="Of `local`: folder with corpus.jsonl and/or PDFs, relative to the working folder; "
+        "corpus://shipped is the corpus that comes with the installation.",
     )
+    query: str | None = Field(
+        None, min_length=1, max_length=2000, description="Of a source on the web: what to look for, in its own words."
+    )
+    since: date | None = Field(None, description="Only what is new or has changed since this day.")
+    incremental: bool = Field(False, description="Only what has changed since the last fetch of the same query.")
     limit: int = Field(MAX_PAPERS, ge=1, le=MAX_PAPERS, description="Papers to take at most.")
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> FetchInput:
+        if self.source == "local" and (self.query or self.since or self.incremental):
+            raise ValueError("`query`, `since` and `incremental` are for sources on the web; a folder is read whole")
+        if self.source != "local" and not (self.query and self.query.strip()):
+            raise ValueError(f"the source '{self.source}' needs a `query`")
+        return self
 
 
 class FetchOutput(BaseModel):
@@ -45,6 +75,12 @@ class FetchOutput(BaseModel):
 @step("fetch")
 def fetch(inp: FetchInput, ctx: StepContext) -> FetchOutput:
     """Read a source and keep what is new or changed; equal input changes nothing."""
+    if inp.source == "local":
+        return _fetch_folder(inp, ctx)
+    return _fetch_from_web(inp, cast("Source", WEB[inp.source]), ctx)
+
+
+def _fetch_folder(inp: FetchInput, ctx: StepContext) -> FetchOutput:
     place = local.locate(inp.path)
     found = local.read(place)
     taken = found[: inp.limit]
@@ -64,3 +100,47 @@ def fetch(inp: FetchInput, ctx: StepContext) -> FetchOutput:
         quarantined=len(faulty),
         left_out=len(found) - len(taken),
     )
+
+
+def _fetch_from_web(inp: FetchInput, source: Source, ctx: StepContext) -> FetchOutput:
+    """Page by page, each saved before the next is asked for; a try that follows goes on behind the last."""
+    assert inp.query is not None
+    text = " ".join(inp.query.split())
+    with ctx.read() as connection:
+        done = pages.progress(connection, ctx.run_id, ctx.step_id)
+        last = pages.mark(connection, inp.source, text) if inp.incremental else None
+    query = Query(text, _since(inp.since, last))
+    if done.pages:
+        ctx.log.info("going on behind page %d, with %d papers", done.pages, len(done.paper_ids))
+    with Client(source.HOST, ctx, Config.from_env()) as client:
+        while not done.is_done and len(done.paper_ids) < inp.limit:
+            ctx.check_cancelled()
+            size = min(source.HOST.page_size, inp.limit - len(done.paper_ids))
+            page = source.page(client, query, done.cursor, size)
+            taken = [record for record in page.records if record.title or record.text][
+                : inp.limit - len(done.paper_ids)
+            ]
+            with ctx.write() as connection:
+                saved = papers.save_records(connection, inp.source, inp.source, taken)
+                pages.save(connection, ctx.run_id, ctx.step_id, done.pages, page.next, saved, page.total)
+                done = pages.progress(connection, ctx.run_id, ctx.step_id)
+            ctx.progress(len(done.paper_ids), min(inp.limit, done.total or inp.limit))
+    found = done.paper_ids[: inp.limit]
+    with ctx.transaction() as connection:
+        pages.forget(connection, ctx.run_id, ctx.step_id)
+        if done.is_done:
+            pages.set_mark(connection, inp.source, text, ctx.started_at)
+    return FetchOutput(
+        paper_ids=list(found),
+        fetched=len(found),
+        new=done.new,
+        updated=done.updated,
+        unchanged=max(0, len(found) - done.new - done.updated),
+        quarantined=0,
+        left_out=max(0, (done.total or 0) - len(found)),
+    )
+
+
+def _since(given: date | None, last: float | None) -> date | None:
+    marked = None if last is None else (datetime.fromtimestamp(last, UTC) - OVERLAP).date()
+    return max((day for day in (given, marked) if day is not None), default=None)

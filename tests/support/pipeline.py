@@ -43,8 +43,8 @@ class DirectContext:
     def park(self, seconds: float) -> NoReturn:
         raise StepParked(seconds)
 
-    def rate_limit(self, name: str) -> None:
-        raise AssertionError(f"no rate limit {name} is declared outside of a run")
+    def rate_limit(self, name: str, default: str | None = None) -> None:
+        assert default is not None, f"no rate limit {name} is declared outside of a run"
 
     def run_workflow(self, workflow: str, params: Mapping[str, Any]) -> SubRun:
         raise AssertionError(f"no workflow {workflow} runs outside of a run")

@@ -26,7 +26,7 @@ from workflows.model.errors import (
     StepCancelledError,
     StepParked,
 )
-from workflows.model.policies import Rate
+from workflows.model.policies import Rate, parse_rate
 from workflows.steps.context import SubRun
 
 LOG_LINES_PER_TRY = 1_000
@@ -98,9 +98,11 @@ class EngineContext:
         if self._runtime.database.retrying(lambda tx: runs.is_cancel_requested(tx, run_pk), autocommit=True):
             raise StepCancelledError(f"run {self.run_id} was cancelled")
 
-    def rate_limit(self, name: str) -> None:
+    def rate_limit(self, name: str, default: str | None = None) -> None:
         """See `StepContext.rate_limit`."""
         rate = self._rates.get(name)
+        if rate is None and default is not None:
+            rate = Rate(parse_rate(default))
         if rate is None:
             known = ", ".join(sorted(self._rates)) or "none"
             raise PermanentError(f"the definition declares no rate limit '{name}'; there is {known}")

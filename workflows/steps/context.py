@@ -69,8 +69,10 @@ class StepContext(Protocol):
         """Raise `StepCancelledError` when the run has been cancelled; asks the database at most once a second."""
         ...
 
-    def rate_limit(self, name: str) -> None:
+    def rate_limit(self, name: str, default: str | None = None) -> None:
         """Wait for the next start of a limit under the definition's `rate_limits`: one for each request, say.
+
+        `default` is the rate when the definition declares none of that name, as in `1/3s`.
 
         The limit is shared with all other workers and runs. The worker waits, however long; while it does, a cancel of
         the run raises `StepCancelledError`.

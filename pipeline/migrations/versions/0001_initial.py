@@ -100,6 +100,28 @@ def upgrade() -> None:
     )
     op.create_index("ix_chunks_paper_id_position", "chunks", ["paper_id", "position"])
     op.create_table(
+        "fetch_pages",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("step_id", sa.Text(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False, comment="from 0"),
+        sa.Column("next_cursor", sa.Text(), comment="where the source goes on; null: this was the last page"),
+        sa.Column("paper_ids", sa.Text(), nullable=False, comment="JSON list"),
+        sa.Column("new", sa.Integer(), nullable=False),
+        sa.Column("updated", sa.Integer(), nullable=False),
+        sa.Column("total", sa.Integer(), comment="as the source says"),
+        sa.Column("saved_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "step_id", "number", name="pk_fetch_pages"),
+    )
+    op.create_table(
+        "fetch_marks",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("query", sa.Text(), nullable=False),
+        sa.Column(
+            "fetched_at", sa.Double(), nullable=False, comment="when the last fetch that came to its end had begun"
+        ),
+        sa.PrimaryKeyConstraint("source", "query", name="pk_fetch_marks"),
+    )
+    op.create_table(
         "embeddings",
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("revision", sa.Text(), nullable=False),
@@ -139,5 +161,5 @@ def downgrade() -> None:
     """Drop everything; full-text tables and indexes go with the entries."""
     if op.get_context().dialect.name == "sqlite":
         op.execute("DROP TABLE entries_fts")
-    for table in ("entries", "embeddings", "chunks", "papers"):
+    for table in ("entries", "embeddings", "fetch_marks", "fetch_pages", "chunks", "papers"):
         op.drop_table(table)
