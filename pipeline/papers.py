@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
-from pipeline import ids
+from pipeline import ids, merging
 from pipeline.sources.record import Record
 from pipeline.tables import chunks, embeddings, insert, now, papers, slices
 from pipeline.text.chunking import Chunk, embedded_text
@@ -41,10 +41,18 @@ class Fetched:
 def save_records(connection: Connection, source: str, origin: str, records: Sequence[Record]) -> Fetched:
     """Insert new papers, update changed ones, leave equal ones alone.
 
+    Records of catalogues on the web are merged: one paper may be that of several (`pipeline.merging`).
+
     Records that could not be read are kept as papers with a reason; those of earlier fetches are forgotten once the
     source no longer gives them.
     """
-    by_id = {ids.paper_id(source, origin, record.external_id): record for record in records}
+    provenance: dict[str, str] = {}
+    if source in merging.SOURCES:
+        merged = merging.adopt(connection, source, origin, records)
+        by_id = {paper: found.record for paper, found in merged.items()}
+        provenance = {paper: json.dumps(found.provenance) for paper, found in merged.items()}
+    else:
+        by_id = {ids.paper_id(source, origin, record.external_id): record for record in records}
     known: dict[str, tuple[str, str | None]] = {}
     for some in slices(list(by_id)):
         rows = connection.execute(
@@ -65,8 +73,10 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
         statement = insert(connection, papers).values(updated_at=now(connection))
         changed = {name: statement.excluded[name] for name in _CHANGING}
         statement = statement.on_conflict_do_update(index_elements=["id"], set_={**changed, "processed_key": None})
-        connection.execute(statement, [_row(paper, source, origin, by_id[paper]) for paper in some])
-    _forget_faulty(connection, source, origin, by_id)
+        changed_rows = [_row(paper, source, origin, by_id[paper], provenance.get(paper)) for paper in some]
+        connection.execute(statement, changed_rows)
+    if source not in merging.SOURCES:
+        _forget_faulty(connection, source, origin, by_id)
     return Fetched(tuple(by_id), len(new), len(updated), len(by_id) - len(new) - len(updated))
 
 
@@ -142,10 +152,11 @@ _CHANGING = (
     "content_hash",
     "quarantine_reason",
     "updated_at",
+    "provenance",
 )
 
 
-def _row(paper: str, source: str, origin: str, record: Record) -> dict[str, Any]:
+def _row(paper: str, source: str, origin: str, record: Record, provenance: str | None) -> dict[str, Any]:
     return {
         "id": paper,
         "source": source,
@@ -160,6 +171,7 @@ def _row(paper: str, source: str, origin: str, record: Record) -> dict[str, Any]
         "pdf_path": _path(record),
         "content_hash": record.content_hash(),
         "quarantine_reason": record.fault,
+        "provenance": provenance,
     }
 
 

@@ -55,6 +55,7 @@ papers = Table(
     Column("processed_key", Text, comment="content and chunker that the chunks were made from; null: not yet"),
     Column("quarantine_reason", Text, comment="why the paper, or its PDF, was set aside"),
     Column("updated_at", Double, nullable=False, comment="seconds since 1970: when its content last changed"),
+    Column("provenance", Text, comment="JSON: the source of each field; null: of a folder"),
     UniqueConstraint("source", "origin", "external_id"),
 )
 
@@ -73,6 +74,25 @@ chunks = Table(
     Column("tokens", Integer, nullable=False, comment="of heading and text as the model takes them, specials included"),
     Column("text_hash", Text, nullable=False, comment="of heading and text: the key of its embedding"),
     Index("ix_chunks_paper_id_position", "paper_id", "position"),
+)
+
+paper_records = Table(
+    "paper_records",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("external_id", Text, primary_key=True),
+    Column("paper_id", Text, nullable=False, comment="the paper that this source describes"),
+    Column("content", Text, nullable=False, comment="JSON: what the source says"),
+    Column("seen_at", Double, nullable=False),
+    Index("ix_paper_records_paper_id", "paper_id"),
+)
+
+paper_keys = Table(
+    "paper_keys",
+    metadata,
+    Column("key", Text, primary_key=True, comment="doi:, arxiv: or title: and what identifies a paper"),
+    Column("paper_id", Text, nullable=False),
 )
 
 fetch_pages = Table(

@@ -69,6 +69,7 @@ def upgrade() -> None:
         sa.Column(
             "updated_at", sa.Double(), nullable=False, comment="seconds since 1970: when its content last changed"
         ),
+        sa.Column("provenance", sa.Text(), comment="JSON: the source of each field; null: of a folder"),
         sa.PrimaryKeyConstraint("id", name="pk_papers"),
         sa.UniqueConstraint("source", "origin", "external_id", name="uq_papers_source_origin_external_id"),
     )
@@ -99,6 +100,23 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_chunks_paper_id", ondelete="CASCADE"),
     )
     op.create_index("ix_chunks_paper_id_position", "chunks", ["paper_id", "position"])
+    op.create_table(
+        "paper_records",
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=False),
+        sa.Column("paper_id", sa.Text(), nullable=False, comment="the paper that this source describes"),
+        sa.Column("content", sa.Text(), nullable=False, comment="JSON: what the source says"),
+        sa.Column("seen_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "origin", "external_id", name="pk_paper_records"),
+    )
+    op.create_index("ix_paper_records_paper_id", "paper_records", ["paper_id"])
+    op.create_table(
+        "paper_keys",
+        sa.Column("key", sa.Text(), nullable=False, comment="doi:, arxiv: or title: and what identifies a paper"),
+        sa.Column("paper_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_paper_keys"),
+    )
     op.create_table(
         "fetch_pages",
         sa.Column("run_id", sa.Text(), nullable=False),
@@ -161,5 +179,6 @@ def downgrade() -> None:
     """Drop everything; full-text tables and indexes go with the entries."""
     if op.get_context().dialect.name == "sqlite":
         op.execute("DROP TABLE entries_fts")
-    for table in ("entries", "embeddings", "fetch_marks", "fetch_pages", "chunks", "papers"):
+    tables = ("entries", "embeddings", "fetch_marks", "fetch_pages", "paper_keys", "paper_records", "chunks", "papers")
+    for table in tables:
         op.drop_table(table)
