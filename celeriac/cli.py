@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
     "Papers": {
         "demo": Verb("demo", "Make the shipped papers searchable, and search them."),
         "search": Verb("search", "Find papers by meaning and words."),
+        "eval": Verb("evaluate", "Measure a search by judgements."),
     },
     "Operation": {
         "serve": Verb("serve", "Serve the API until Ctrl-C, with a worker if you like."),

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, select, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 DEFAULT_COLLECTION = "papers"
+
+Mode = Literal["hybrid", "dense", "lexical"]
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical")
+
 MAX_QUERY_CHARACTERS = 10_000
 MAX_LIMIT = 1000
 RRF_K = 60
@@ -116,8 +120,18 @@ class Ranking:
         return Ranking(list(best.values()), self.weight)
 
 
-def search(database: Readable, query: str, *, limit: int = 10, collection: str = DEFAULT_COLLECTION) -> list[Hit]:
+def search(
+    database: Readable,
+    query: str,
+    *,
+    limit: int = 10,
+    collection: str = DEFAULT_COLLECTION,
+    mode: Mode = "hybrid",
+) -> list[Hit]:
     """The papers that fit a query best, best first, each paper once.
+
+    Args:
+        mode: By meaning and words together, by meaning alone (`dense`), or by words alone (`lexical`).
 
     Raises:
         SearchError: the query is empty or too long, or the limit is not between 1 and 1000.
@@ -132,14 +146,14 @@ def search(database: Readable, query: str, *, limit: int = 10, collection: str =
         raise SearchError(f"the limit {limit} is not between 1 and {MAX_LIMIT}")
     try:
         with database.connect() as connection:
-            return _search(connection, words, limit, collection)
+            return _search(connection, words, limit, collection, mode)
     except (OperationalError, ProgrammingError) as error:
         if re.search(r"no such table|does not exist|unable to open", str(error.orig)):
             raise _nothing_stored(collection) from error
         raise
 
 
-def _search(connection: Connection, query: str, limit: int, collection: str) -> list[Hit]:
+def _search(connection: Connection, query: str, limit: int, collection: str, mode: Mode) -> list[Hit]:
     encoder = embedder()
     candidates = max(CANDIDATES, limit)
     dense = _dense(connection, query, collection, encoder.model)
@@ -149,7 +163,8 @@ def _search(connection: Connection, query: str, limit: int, collection: str) -> 
     terms = [word for word in words if word not in _STOP_WORDS][:_MAX_TERMS]
     bm25 = _bm25_sqlite if connection.dialect.name == "sqlite" else _bm25_postgresql
     lexical = bm25(connection, terms, collection, candidates) if terms else Ranking([])
-    fused = fuse([dense.papers(candidates), lexical.papers(candidates)])[:limit]
+    rankings = {"hybrid": [dense, lexical], "dense": [dense], "lexical": [lexical]}[mode]
+    fused = fuse([ranking.papers(candidates) for ranking in rankings])[:limit]
     return _hits(connection, fused, terms)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -40,6 +39,13 @@ OPENALEX = Record(
     "https://openalex.org/W1",
 )
 SEMANTIC = Record("s2", "Another title altogether", "", (), None, "10.48550/arxiv.1706.03762", None)
+# By DOI, by arXiv id, and by title, year and author: what joins two of them comes before, between and after both.
+ORDERS = (
+    ("arxiv", "crossref", "openalex", "semantic_scholar"),
+    ("semantic_scholar", "openalex", "crossref", "arxiv"),
+    ("arxiv", "openalex", "semantic_scholar", "crossref"),
+    ("openalex", "semantic_scholar", "arxiv", "crossref"),
+)
 ALL = {"arxiv": ARXIV, "crossref": CROSSREF, "openalex": OPENALEX, "semantic_scholar": SEMANTIC}
 
 
@@ -53,9 +59,8 @@ def _rows(database: Database) -> list[Any]:
         return list(connection.execute(select(table)).mappings())
 
 
-@pytest.mark.parametrize("order", permutations(ALL), ids=" ".join)
+@pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 def test_in_whatever_order_they_come_they_are_one_paper(database: Database, order: tuple[str, ...]) -> None:
-    # By DOI, by arXiv id, and by title, year and author: what joins two of them may come after both.
     fetched = [_save(database, source, ALL[source]) for source in order]
     (row,) = _rows(database)
     assert fetched[-1].paper_ids == (row["id"],)
