@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from celeriac import main
-from pipeline.evaluation import EvaluationError, evaluate, ndcg, read_judged, recall, reciprocal_rank
+from pipeline.evaluation import EvaluationError, ndcg, read_judged, recall, reciprocal_rank
 from tests.integration.pipeline.test_search_quality import PARAPHRASES
-from tests.support.pipeline import run_pipeline
-from workflows.db.database import Database
+
+
+def test_only_what_has_a_paper_that_fits_is_asked(tmp_path: Path) -> None:
+    _write(tmp_path)
+    judged = read_judged(tmp_path)
+    assert [one.text for one in judged] == list(PARAPHRASES)
+    assert judged[0].grades == {"astro-ph/0601001": 1.0, "1908.03707": 0.0}
 
 
 def _write(folder: Path, judgements: str = "qrels/test.tsv") -> None:
@@ -31,19 +36,6 @@ def test_the_measures_are_those_of_the_books() -> None:
     assert ndcg(["x"] * 10 + ["a"], grades) == 0.0
     assert (recall(["a", "x"], grades), recall([], grades), recall(["a"], {})) == (0.5, 0.0, 0.0)
     assert (reciprocal_rank(["x", "b"], grades), reciprocal_rank(["x"], grades)) == (0.5, 0.0)
-
-
-def test_a_stored_corpus_is_measured_in_all_ways(database: Database, tmp_path: Path) -> None:
-    run_pipeline(database)
-    _write(tmp_path)
-    judged = read_judged(tmp_path)
-    assert [one.text for one in judged] == list(PARAPHRASES)
-    found = {quality.mode: quality for quality in evaluate(database, judged, "papers")}
-    assert found["hybrid"].queries == len(PARAPHRASES)
-    assert found["hybrid"].ndcg > 0.8
-    assert found["dense"].ndcg > 0.8
-    assert found["hybrid"].ndcg >= found["lexical"].ndcg  # the words are not those of the papers
-    assert all(quality.recall >= quality.ndcg - 0.2 for quality in found.values())
 
 
 def test_the_command_line_prints_what_it_measures(

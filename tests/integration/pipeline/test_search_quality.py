@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.evaluation import Judged, evaluate
 from pipeline.search import search
 from pipeline.sources.local import SHIPPED, locate, read
 from tests.support.pipeline import Result, run_pipeline
@@ -61,6 +62,15 @@ def test_the_paraphrases_share_few_words_with_their_papers() -> None:
         words = set(re.findall(r"\w{4,}", query.lower()))
         shared = words.intersection(re.findall(r"\w+", texts[paper]))
         assert len(shared) <= len(words) * 0.6, (query, shared)
+
+
+def test_meaning_and_words_together_are_measured_beside_each_alone(shipped: tuple[Database, Result]) -> None:
+    judged = [Judged(paper, query, {paper: 1.0}) for query, paper in PARAPHRASES.items()]
+    found = {quality.mode: quality for quality in evaluate(shipped[0], judged, "papers")}
+    assert found["hybrid"].queries == len(PARAPHRASES)
+    assert min(found["hybrid"].ndcg, found["dense"].ndcg) > 0.8
+    assert found["hybrid"].ndcg >= found["lexical"].ndcg  # the words are not those of the papers
+    assert all(quality.recall >= quality.reciprocal_rank for quality in found.values())
 
 
 def test_a_rare_word_finds_its_paper(shipped: tuple[Database, Result]) -> None:
