@@ -20,10 +20,9 @@ ME, OTHER = Worker("node-a", 1), Worker("node-b", 2)
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+def database(migrated_url: str) -> Iterator[Database]:
     """A migrated database."""
-    made = Database(database_url)
-    upgrade(made)
+    made = Database(migrated_url)
     yield made
     made.close()
 

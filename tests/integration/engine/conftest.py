@@ -25,9 +25,9 @@ def _new_database(server: str) -> str:
 
 
 @pytest.fixture
-def engine(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Cluster]:
+def engine(tmp_path: Path, migrated_url: str, broker_url: str) -> Iterator[Cluster]:
     """A cluster without workers."""
-    with cluster(tmp_path, database_url, broker_url, **QUICK) as made:
+    with cluster(tmp_path, migrated_url, broker_url, **QUICK) as made:
         yield made
 
 

@@ -84,9 +84,9 @@ def results_url(_valkey: str) -> str:
 
 
 @pytest.fixture
-def database_url(postgres_url: str) -> str:
+def migrated_url(_postgres_copy: str) -> str:
     """The database that is used with a RabbitMQ."""
-    return postgres_url
+    return _postgres_copy
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import pytest
 
 from workflows.db.database import Database
-from workflows.db.migrate import upgrade
 
 
 @pytest.fixture
-def database(database_url: str) -> Database:
+def database(migrated_url: str) -> Iterator[Database]:
     """A fresh database with all tables, on SQLite and on PostgreSQL."""
-    database = Database(database_url)
-    upgrade(database)
-    return database
+    made = Database(migrated_url)
+    yield made
+    made.close()

@@ -14,8 +14,8 @@ DEFINITION = (Path(__file__).parents[3] / "definitions" / "literature-review.yam
 
 
 @pytest.fixture
-def engine(tmp_path: Path, database_url: str, broker_url: str) -> Iterator[Cluster]:
-    with cluster(tmp_path, database_url, broker_url) as made:
+def engine(tmp_path: Path, migrated_url: str, broker_url: str) -> Iterator[Cluster]:
+    with cluster(tmp_path, migrated_url, broker_url) as made:
         yield made
 
 
