@@ -35,9 +35,10 @@ class Machine:
         return found
 
     def kill(self, pid: int) -> None:
-        """End a child at once; nothing happens when it has ended already."""
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        """End a child at once; nothing happens when it has ended, and its number may be another process's by now."""
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if psutil.Process(pid).ppid() == os.getpid():
+                os.kill(pid, signal.SIGKILL)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""

@@ -26,6 +26,7 @@ from workflows.engine.broker import Broker
 from workflows.engine.context import EngineContext
 from workflows.engine.execution import end_over_time
 from workflows.engine.job import Job
+from workflows.engine.machine import Machine
 from workflows.engine.outcomes import Outcome
 from workflows.engine.reconciler import Reconciler
 from workflows.model.errors import DatabaseUnavailableError
@@ -348,3 +349,18 @@ def test_a_transaction_that_was_left_open_is_cut_off_and_its_step_goes_to_anothe
     hands.expire(unit)
     hands.reconciler().tick()
     assert hands.standing(unit)[0] == "PENDING"
+
+
+def test_a_number_that_belongs_to_another_process_by_now_is_not_killed(child: subprocess.Popen[bytes]) -> None:
+    line = "import subprocess, sys; print(subprocess.Popen(['sleep', '30']).pid, flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    grandchild = psutil.Process(int(other.stdout.readline()))
+    Machine().kill(grandchild.pid)
+    assert grandchild.is_running()
+    assert grandchild.status() != psutil.STATUS_ZOMBIE
+    grandchild.kill()
+    other.communicate(timeout=10)
+    Machine().kill(child.pid)
+    assert child.wait(10) == -9
+    Machine().kill(child.pid)  # It has ended.
