@@ -19,6 +19,8 @@ class OutOfStock(Exception):
 
 @app.task(name="shop.price")
 def price(order):
+    if order == -2:
+        raise ConnectionError("the price list is away")
     if order < 0:
         raise OutOfStock(f"order {order}")
     return {"cents": order * 100}

@@ -82,11 +82,13 @@ def call_task(inp: Call, ctx: StepContext) -> Called:
             ctx.log.info("sent %s as %s", inp.task, task_id)
         if not inp.wait:
             return Called(task_id=task_id, result=None)
-        if not found.ready():
-            _leave(inp, ctx)
-        return Called(task_id=task_id, result=_result(inp, ctx, found))
+        is_done = found.ready()
     except _AWAY as error:
         raise TransientError(f"the broker or result backend of '{inp.task}' is away: {error}") from error
+    if not is_done:
+        _leave(inp, ctx)
+    # What the task has raised may be a ConnectionError, too: it is the task's.
+    return Called(task_id=task_id, result=_result(inp, ctx, found))
 
 
 def _leave(inp: Call, ctx: StepContext) -> None:

@@ -80,6 +80,13 @@ def test_what_the_task_raises_fails_the_step_under_its_own_name(hands_on_postgre
 
 
 @pytest.mark.usefixtures("allowed")
+def test_an_error_of_the_task_is_not_taken_for_one_of_the_broker(hands_on_postgres: Hands) -> None:
+    (step,) = _ends(hands_on_postgres, _text(), order=-2).steps
+    assert (step.status, step.error["type"]) == ("FAILURE", "ConnectionError")
+    assert step.error["message"] == "the price list is away"
+
+
+@pytest.mark.usefixtures("allowed")
 def test_a_failure_is_tried_again_as_another_task(hands_on_postgres: Hands) -> None:
     report = _ends(hands_on_postgres, _text(retry="{max_attempts: 2, delay: 1ms, jitter: none}"), order=-1)
     assert report.steps[0].failures == 2
