@@ -65,8 +65,11 @@ def run_claimed(job: Job) -> Outcome:
     definition = runtime.steps.get(step.uses)
     if definition is None:
         return _park(job)
-    if step.cache_seconds is not None and step.for_each is None and (served := _served(job, definition)) is not None:
-        return served
+    given: dict[str, object] | None = None
+    if step.cache_seconds is not None and step.for_each is None:
+        served, given = _served(job, definition)
+        if served is not None:
+            return served
     if (step.pool is not None or step.rate_limit is not None) and (parked := _limited(job)) is not None:
         return parked
     if claim.crashes >= runtime.config.max_crashes and claim.item_from is None:
@@ -77,7 +80,7 @@ def run_claimed(job: Job) -> Outcome:
     ctx = EngineContext(runtime, claim, job.context.run_id, step.id, None, rates=job.plan.rate_limits)
     try:
         limit = runtime.config.max_output_bytes
-        values = _inputs(job)
+        values = _inputs(job) if given is None else given
         output = call(definition, values, ctx, runtime.machine, step.timeout_seconds, limit)
         ctx.check_whole()
         key = None if step.cache_seconds is None else caching.key_of(definition, values)
@@ -116,19 +119,20 @@ def _declined(job: Job) -> Outcome | None:
     return Outcome.RETURN
 
 
-def _served(job: Job, definition: StepDefinition) -> Outcome | None:
-    """The step ends with an output that is kept of an earlier one; None when it has to run."""
+def _served(job: Job, definition: StepDefinition) -> tuple[Outcome | None, dict[str, object] | None]:
+    """The step ends with an output that is kept of an earlier one; without an outcome it has to run, on this input."""
     ctx = EngineContext(job.runtime, job.claim, job.context.run_id, job.step.id)
     try:
-        found = caching.find(job, definition, _inputs(job))
+        given = _inputs(job)
+        found = caching.find(job, definition, given)
         if found is None:
-            return None
+            return None, given
         ctx.log.info("taken from the cache: run %s, %.0f s ago", found.run_id, found.age_seconds)
-        return _end(job, State.SUCCESS, output=found.output, ctx=ctx, reason=CACHED)
+        return _end(job, State.SUCCESS, output=found.output, ctx=ctx, reason=CACHED), None
     except DatabaseUnavailableError as error:
-        return _release(job, str(error))
-    except Exception:  # noqa: BLE001 - what is wrong with the input is told by the try that follows
-        return None
+        return _release(job, str(error)), None
+    except (CeleriacError, StepError):
+        return None, None  # what is wrong with the input is told by the try that follows
 
 
 def _limited(job: Job) -> Outcome | None:

@@ -10,10 +10,9 @@ from typing import Any
 from workflows.db import payloads, runs
 from workflows.db.database import Transaction
 from workflows.engine.runtime import Runtime
-from workflows.engine.scope import make_scope
+from workflows.engine.scope import scope_of
 from workflows.model.errors import ExpressionError
 from workflows.model.expressions import render
-from workflows.model.spec import Block
 
 MASK = "***"
 
@@ -49,16 +48,13 @@ def step_input(tx: Transaction, runtime: Runtime, run_pk: int, ordinal: int, *, 
     context = runs.load_context(tx, run_pk)
     if context is None:
         return Given(None, {})
-    plan = runs.load_plan(tx, context.version_id)
+    plan = runtime.plan(context.version_id)
     step = plan.steps[ordinal]
     template = dict(step.with_)
     if step.for_each is not None or not is_begun:
         return Given(None, template)
-    scope = make_scope(tx, plan, context, step.reads, secret=_Masked())
-    if step.block is not Block.STEPS:
-        scope["run"]["status"], scope["run"]["error"] = runs.headline(tx, run_pk)
     try:
-        given = render(template, scope)
+        given = render(template, {**scope_of(tx, plan, step, context), "secret": _Masked()})
     except ExpressionError:
         return Given(None, template)
     text = json.dumps(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from workflows.compile.plan import Plan
+from workflows.compile.plan import Plan, PlanStep
 from workflows.db import maps, payloads, runs
 from workflows.db.database import Statement, Transaction
 from workflows.db.runs import RunContext
@@ -50,9 +50,14 @@ class StepValues(Mapping[str, Any]):
 
 def step_scope(tx: Transaction, job: Job) -> dict[str, Any]:
     """What the expressions of a step see, but for `item` and `batch`."""
-    scope = make_scope(tx, job.plan, job.context, job.step.reads)
-    if job.step.block is not Block.STEPS:
-        scope["run"]["status"], scope["run"]["error"] = runs.headline(tx, job.context.run_pk)
+    return scope_of(tx, job.plan, job.step, job.context)
+
+
+def scope_of(tx: Transaction, plan: Plan, step: PlanStep, context: RunContext) -> dict[str, Any]:
+    """The same for a step that nobody has claimed."""
+    scope = make_scope(tx, plan, context, step.reads)
+    if step.block is not Block.STEPS:
+        scope["run"]["status"], scope["run"]["error"] = runs.headline(tx, context.run_pk)
     return scope
 
 
