@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, select
 
@@ -23,6 +23,7 @@ class Progress:
         cursor: Where to go on; None at the beginning, and when the last page was there.
         is_done: Whether the last page is among them.
         total: Records in all, as the source said last.
+        begun_at: When the first page was saved, in seconds since 1970.
     """
 
     pages: int = 0
@@ -32,6 +33,20 @@ class Progress:
     new: int = 0
     updated: int = 0
     total: int | None = None
+    begun_at: float | None = None
+
+    def with_page(self, cursor: str | None, saved: Fetched, total: int | None) -> Progress:
+        """And one page more."""
+        return replace(
+            self,
+            pages=self.pages + 1,
+            cursor=cursor,
+            is_done=cursor is None,
+            paper_ids=tuple(dict.fromkeys((*self.paper_ids, *saved.paper_ids))),
+            new=self.new + saved.new,
+            updated=self.updated + saved.updated,
+            total=total,
+        )
 
 
 def progress(connection: Connection, run_id: str, step_id: str) -> Progress:
@@ -49,6 +64,7 @@ def progress(connection: Connection, run_id: str, step_id: str) -> Progress:
         new=sum(row.new for row in rows),
         updated=sum(row.updated for row in rows),
         total=rows[-1].total,
+        begun_at=rows[0].saved_at,
     )
 
 

@@ -123,13 +123,13 @@ def _fetch_from_web(inp: FetchInput, source: Source, ctx: StepContext) -> FetchO
             with ctx.write() as connection:
                 saved = papers.save_records(connection, inp.source, inp.source, taken)
                 pages.save(connection, ctx.run_id, ctx.step_id, done.pages, page.next, saved, page.total)
-                done = pages.progress(connection, ctx.run_id, ctx.step_id)
+            done = done.with_page(page.next, saved, page.total)
             ctx.progress(len(done.paper_ids), min(inp.limit, done.total or inp.limit))
     found = done.paper_ids[: inp.limit]
     with ctx.transaction() as connection:
         pages.forget(connection, ctx.run_id, ctx.step_id)
         if done.is_done:
-            pages.set_mark(connection, inp.source, text, ctx.started_at)
+            pages.set_mark(connection, inp.source, text, done.begun_at or ctx.started_at)
     return FetchOutput(
         paper_ids=list(found),
         fetched=len(found),

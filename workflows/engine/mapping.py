@@ -113,6 +113,7 @@ class _Range:
         self._postponed: tuple[int, float] | None = None
         self._cache_keys: dict[int, str] = {}
         self._fresh: dict[str, str] = {}
+        self._given: dict[int, dict[str, object]] = {}
         self._deadline_set = job.runtime.clock.monotonic()
 
     def run(self) -> Outcome:
@@ -152,7 +153,8 @@ class _Range:
         for item in items:
             # What is wrong with a call's input is told by its try.
             with suppress(StepError, CeleriacError):
-                self._cache_keys[item.index] = caching.key_of(self._definition, self._values(item))
+                self._given[item.index] = self._values(item)
+                self._cache_keys[item.index] = caching.key_of(self._definition, self._given[item.index])
         served = caching.find_all(self._job, sorted(set(self._cache_keys.values())))
         now = self._job.runtime.clock.time()
         left = []
@@ -199,7 +201,8 @@ class _Range:
         try:
             _refuse_poison(item, job.runtime.config.max_crashes)
             limit, timeout = job.runtime.config.max_output_bytes, job.step.timeout_seconds
-            output = call(self._definition, self._values(item), ctx, job.runtime.machine, timeout, limit)
+            given = self._given.pop(item.index, None) or self._values(item)
+            output = call(self._definition, given, ctx, job.runtime.machine, timeout, limit)
             ctx.check_whole()
             seconds = clock.monotonic() - began
             result = ItemResult(
