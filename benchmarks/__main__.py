@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
 from rich.console import Console
 
-from benchmarks import aligned, bytes_sent, contract, makespan, over_http, profiling, reading, report
+from benchmarks import aligned, bytes_sent, contract, makespan, over_http, page_graph, profiling, reading, report
 from benchmarks.arms import new_database, servers
 from benchmarks.measuring import Figures, measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
@@ -176,6 +177,23 @@ def run_aligned(repeat: int, slots: int, database: str) -> None:
                     f"both {found.one_seconds:.2f} s: {found.ratio:.3f}"
                 )
             worker.stop()
+
+
+@main.command("page")
+@click.option("--repeat", default=5, show_default=True, help="Times that each view is opened.")
+def run_page(repeat: int) -> None:
+    """A graph of 500 steps on the page, until it answers to a click. Exit code 1 when the median is over its goal."""
+    missed = False
+    with _folder() as folder:
+        for view, seconds in page_graph.measure(folder, _environment(), repeat).items():
+            middle = median(seconds)
+            missed = missed or middle > page_graph.GOAL_SECONDS
+            console.print(
+                f"{view} of {page_graph.STEPS} steps: {middle:.2f} s (median of {repeat}), {max(seconds):.2f} s (worst); "
+                f"goal {page_graph.GOAL_SECONDS:g} s"
+            )
+    if missed:
+        raise SystemExit(1)
 
 
 @main.command("definitions")
