@@ -189,8 +189,8 @@ def run_page(repeat: int) -> None:
             middle = median(seconds)
             missed = missed or middle > page_graph.GOAL_SECONDS
             console.print(
-                f"{view} of {page_graph.STEPS} steps: {middle:.2f} s (median of {repeat}), {max(seconds):.2f} s (worst); "
-                f"goal {page_graph.GOAL_SECONDS:g} s"
+                f"{view} of {page_graph.STEPS} steps: {middle:.2f} s (median of {repeat}), "
+                f"{max(seconds):.2f} s (worst); goal {page_graph.GOAL_SECONDS:g} s"
             )
     if missed:
         raise SystemExit(1)
