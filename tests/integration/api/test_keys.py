@@ -211,7 +211,7 @@ def test_only_hashes_are_kept(api: Served, settings: dict[str, str], database: D
     kept = str(database.retrying(lambda tx: tx.rows(Statement("SELECT * FROM api_keys"))))
     kept += str(database.retrying(lambda tx: tx.rows(Statement("SELECT * FROM api_sessions"))))
     assert key not in kept
-    assert key.rpartition("_")[2] not in kept
+    assert key.split("_", 2)[2] not in kept  # the secret may have a `_` of its own
     assert cookie not in kept
     assert api_keys.hashed(key) in kept
 
