@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text.chunking import Chunker, Limits
+from pipeline.text.chunking import Chunker, Limits, cut_name
 from workflows.model.errors import CeleriacError
 from workflows.settings import Config, SettingsError
 
@@ -53,6 +53,11 @@ class EmbeddingModel:
     revision: str
     dimension: int
     limits: Limits
+
+    @property
+    def cut(self) -> str:
+        """Name of the cut whose chunks this model takes whole."""
+        return cut_name(self.name, self.limits)
 
 
 def bundled_model() -> EmbeddingModel:

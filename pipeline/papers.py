@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 from pipeline import ids, merging
+from pipeline.embedding import EmbeddingModel
 from pipeline.sources.record import Record
-from pipeline.tables import chunks, embeddings, insert, now, papers, slices
-from pipeline.text.chunking import Chunk, embedded_text
+from pipeline.tables import chunks, embeddings, insert, now, paper_cuts, papers, slices
+from pipeline.text.chunking import CHUNKER_VERSION, Chunk, embedded_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,6 @@ class Paper:
     abstract: str
     pdf_path: str | None
     content_hash: str
-    processed_key: str | None
     quarantine_reason: str | None
 
 
@@ -72,7 +72,7 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
     for some in slices([*new, *updated]):
         statement = insert(connection, papers).values(updated_at=now(connection))
         changed = {name: statement.excluded[name] for name in _CHANGING}
-        statement = statement.on_conflict_do_update(index_elements=["id"], set_={**changed, "processed_key": None})
+        statement = statement.on_conflict_do_update(index_elements=["id"], set_=changed)
         changed_rows = [_row(paper, source, origin, by_id[paper], provenance.get(paper)) for paper in some]
         connection.execute(statement, changed_rows)
     if source not in merging.SOURCES:
@@ -88,15 +88,31 @@ def load_paper(connection: Connection, paper_id: str) -> Paper | None:
     return Paper(*row) if row is not None else None
 
 
-def replace_chunks(connection: Connection, paper: Paper, new: Sequence[Chunk], processed_key: str) -> None:
-    """Make `new` the paper's only chunks, and note what they were made from and what reading brought to light."""
+def content_key(paper: Paper) -> str:
+    """Changes whenever the same paper would get other chunks."""
+    return f"{paper.content_hash}/{CHUNKER_VERSION}"
+
+
+def is_cut(connection: Connection, paper: Paper, cut: str) -> bool:
+    """Whether the chunks of a cut are those of the paper as it is now."""
+    query = select(paper_cuts.c.content_key).where(paper_cuts.c.paper_id == paper.id, paper_cuts.c.cut == cut)
+    return connection.execute(query).scalar_one_or_none() == content_key(paper)
+
+
+def replace_chunks(connection: Connection, paper: Paper, cut: str, new: Sequence[Chunk]) -> None:
+    """Make `new` the only chunks of a cut, and note what they were made from and what reading brought to light."""
     # The paper's row first: its lock makes two runs that process the same paper take turns.
     connection.execute(
         update(papers)
         .where(papers.c.id == paper.id)
-        .values(processed_key=processed_key, title=paper.title, quarantine_reason=paper.quarantine_reason)
+        .values(title=paper.title, quarantine_reason=paper.quarantine_reason)
     )
-    connection.execute(delete(chunks).where(chunks.c.paper_id == paper.id))
+    made_from = {"paper_id": paper.id, "cut": cut, "content_key": content_key(paper)}
+    noted = insert(connection, paper_cuts).values(made_from)
+    connection.execute(
+        noted.on_conflict_do_update(index_elements=["paper_id", "cut"], set_={"content_key": content_key(paper)})
+    )
+    connection.execute(delete(chunks).where(chunks.c.paper_id == paper.id, chunks.c.cut == cut))
     if new:
         connection.execute(
             chunks.insert(),
@@ -104,6 +120,8 @@ def replace_chunks(connection: Connection, paper: Paper, new: Sequence[Chunk], p
                 {
                     "id": chunk.id,
                     "paper_id": paper.id,
+                    "cut": cut,
+                    "chunker": CHUNKER_VERSION,
                     "position": chunk.position,
                     "heading": chunk.heading,
                     "text": chunk.text,
@@ -119,23 +137,23 @@ def replace_chunks(connection: Connection, paper: Paper, new: Sequence[Chunk], p
         )
 
 
-def chunk_ids(connection: Connection, paper_id: str) -> list[str]:
+def chunk_ids(connection: Connection, paper_id: str, cut: str) -> list[str]:
     """Ids of a paper's chunks, in order."""
-    query = select(chunks.c.id).where(chunks.c.paper_id == paper_id).order_by(chunks.c.position)
+    query = select(chunks.c.id).where(chunks.c.paper_id == paper_id, chunks.c.cut == cut).order_by(chunks.c.position)
     return list(connection.execute(query).scalars())
 
 
-def chunks_without_vector(connection: Connection, paper_id: str, model: str, revision: str) -> list[str]:
+def chunks_without_vector(connection: Connection, paper_id: str, model: EmbeddingModel) -> list[str]:
     """Ids of those of a paper's chunks whose text this model has not embedded yet, in order."""
     query = (
         select(chunks.c.id)
         .outerjoin(
             embeddings,
-            (embeddings.c.model == model)
-            & (embeddings.c.revision == revision)
+            (embeddings.c.model == model.name)
+            & (embeddings.c.revision == model.revision)
             & (embeddings.c.text_hash == chunks.c.text_hash),
         )
-        .where(chunks.c.paper_id == paper_id, embeddings.c.text_hash.is_(None))
+        .where(chunks.c.paper_id == paper_id, chunks.c.cut == model.cut, embeddings.c.text_hash.is_(None))
         .order_by(chunks.c.position)
     )
     return list(connection.execute(query).scalars())

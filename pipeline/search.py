@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sqlalchemy import ARRAY, Connection, Text, bindparam, select, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from pipeline import collections
 from pipeline.embedding import EmbeddingModel, embedder
 from pipeline.tables import entries, papers, slices
 from workflows.model.errors import CeleriacError, NotFoundError
@@ -154,15 +155,19 @@ def search(
 
 
 def _search(connection: Connection, query: str, limit: int, collection: str, mode: Mode) -> list[Hit]:
-    encoder = embedder()
+    live = collections.live(connection, collection)
+    if live is None:
+        raise _nothing_stored(collection)
+    model = embedder().model
+    live.check(model)
     candidates = max(CANDIDATES, limit)
-    dense = _dense(connection, query, collection, encoder.model)
+    dense = _dense(connection, query, live.id, model)
     if not dense.entries:
         raise _nothing_stored(collection)
     words = dict.fromkeys(_WORD.findall(query.lower()))
     terms = [word for word in words if word not in _STOP_WORDS][:_MAX_TERMS]
     bm25 = _bm25_sqlite if connection.dialect.name == "sqlite" else _bm25_postgresql
-    lexical = bm25(connection, terms, collection, candidates) if terms else Ranking([])
+    lexical = bm25(connection, terms, live.id, candidates) if terms else Ranking([])
     rankings = {"hybrid": [dense, lexical], "dense": [dense], "lexical": [lexical]}[mode]
     fused = fuse([ranking.papers(candidates) for ranking in rankings])[:limit]
     return _hits(connection, fused, terms)
@@ -199,14 +204,12 @@ def snippet(chunk: str, terms: Sequence[str], most: int = SNIPPET_CHARACTERS) ->
     return shown
 
 
-def _dense(connection: Connection, query: str, collection: str, model: EmbeddingModel) -> Ranking:
+def _dense(connection: Connection, query: str, collection: int, model: EmbeddingModel) -> Ranking:
     """Entries by cosine, every vector compared."""
     import numpy as np
 
     rows = connection.execute(
-        select(entries.c.id, entries.c.paper_id, entries.c.vector).where(
-            entries.c.collection == collection, entries.c.model == model.name, entries.c.revision == model.revision
-        )
+        select(entries.c.id, entries.c.paper_id, entries.c.vector).where(entries.c.collection_id == collection)
     ).all()
     if not rows:
         return Ranking([])
@@ -220,7 +223,7 @@ _SQLITE_BM25 = text(
     """
     SELECT entries.id, entries.paper_id
       FROM entries_fts JOIN entries ON entries.id = entries_fts.rowid
-     WHERE entries_fts MATCH :query AND entries.collection = :collection
+     WHERE entries_fts MATCH :query AND entries.collection_id = :collection
      ORDER BY bm25(entries_fts), entries.id
      LIMIT :most
     """
@@ -234,7 +237,7 @@ _SQLITE_HOLDS = text("SELECT count(*) FROM entries_fts WHERE entries_fts MATCH :
 _SQLITE_TOTAL = text("SELECT count(*) FROM entries")
 
 
-def _bm25_sqlite(connection: Connection, terms: Sequence[str], collection: str, most: int) -> Ranking:
+def _bm25_sqlite(connection: Connection, terms: Sequence[str], collection: int, most: int) -> Ranking:
     # Each word is a quoted string, so nothing in a query is syntax of FTS5. A paper may have several chunks.
     total = connection.execute(_SQLITE_TOTAL).scalar_one()
     holders = {f'"{term}"': connection.execute(_SQLITE_HOLDERS, {"query": f'"{term}"'}).scalar_one() for term in terms}
@@ -267,8 +270,9 @@ _POSTGRESQL_LEXEMES = text("SELECT array_agg(lexeme) FROM unnest(to_tsvector('en
 
 _POSTGRESQL_HOLDERS = text(
     """
-    SELECT lexeme, (SELECT count(*) FROM entries
-                     WHERE collection = :collection AND document @@ CAST(quote_literal(lexeme) AS tsquery)) AS holders
+    SELECT lexeme,
+           (SELECT count(*) FROM entries
+             WHERE collection_id = :collection AND document @@ CAST(quote_literal(lexeme) AS tsquery)) AS holders
       FROM unnest(:lexemes) AS lexeme
     """
 ).bindparams(bindparam("lexemes", type_=ARRAY(Text)))
@@ -278,18 +282,19 @@ _POSTGRESQL_TERMS = text(
     SELECT entries.id, entries.paper_id, length(entries.document) AS size, term.lexeme,
            cardinality(term.positions) AS frequency
       FROM entries CROSS JOIN LATERAL unnest(entries.document) AS term
-     WHERE entries.collection = :collection
+     WHERE entries.collection_id = :collection
        AND entries.document @@ CAST(:query AS tsquery)
        AND term.lexeme = ANY(:lexemes)
     """
 ).bindparams(bindparam("lexemes", type_=ARRAY(Text)))
 
 _POSTGRESQL_TOTALS = text(
-    "SELECT count(*) AS entries, coalesce(avg(length(document)), 1) AS size FROM entries WHERE collection = :collection"
+    "SELECT count(*) AS entries, coalesce(avg(length(document)), 1) AS size"
+    " FROM entries WHERE collection_id = :collection"
 )
 
 
-def _bm25_postgresql(connection: Connection, terms: Sequence[str], collection: str, most: int) -> Ranking:
+def _bm25_postgresql(connection: Connection, terms: Sequence[str], collection: int, most: int) -> Ranking:
     """BM25 over what `tsvector` keeps; PostgreSQL's own `ts_rank` knows no rarity of words and ranks far worse."""
     lexemes = connection.execute(_POSTGRESQL_LEXEMES, {"words": " ".join(terms)}).scalar_one()
     if not lexemes:

@@ -1,8 +1,10 @@
 """The research tables.
 
 `papers` holds what was fetched, `chunks` the pieces of its text, `embeddings` one vector per text and model (a cache),
-`entries` what a search sees: a chunk with its vector in a named collection. An entry is a copy on purpose: a paper
+`entries` what a search sees: a chunk with its vector in a collection. An entry is a copy on purpose: a paper
 stays searchable as it was until `store` replaces its entries in one transaction (`docs/adr/0003-research-store.md`).
+
+Models that read text otherwise cut it otherwise: each *cut* of a paper (`paper_cuts`) has its own chunks.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -25,6 +28,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     literal_column,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -50,13 +54,26 @@ papers = Table(
     Column("year", Integer),
     Column("doi", Text),
     Column("url", Text),
+    Column("arxiv_id", Text, comment="without version"),
+    Column("venue", Text, comment="journal, proceedings or book"),
+    Column("details", Text, comment="JSON: what else the sources say"),
+    Column("pdf_url", Text, comment="where its PDF may be had"),
     Column("pdf_path", Text, comment="absolute path of the PDF, where there is one"),
     Column("content_hash", Text, nullable=False, comment="of all that the source gave, PDF included"),
-    Column("processed_key", Text, comment="content and chunker that the chunks were made from; null: not yet"),
+    Column("quarantine_code", Text, comment="kind of the reason, a word that programs can tell apart"),
     Column("quarantine_reason", Text, comment="why the paper, or its PDF, was set aside"),
+    Column("quarantined_at", Double, comment="seconds since 1970"),
     Column("updated_at", Double, nullable=False, comment="seconds since 1970: when its content last changed"),
     Column("provenance", Text, comment="JSON: the source of each field; null: of a folder"),
     UniqueConstraint("source", "origin", "external_id"),
+)
+
+paper_cuts = Table(
+    "paper_cuts",
+    metadata,
+    Column("paper_id", Text, ForeignKey("papers.id", ondelete="CASCADE"), primary_key=True),
+    Column("cut", Text, primary_key=True, comment="what the text was cut for: tokenizer, longest input, overlap"),
+    Column("content_key", Text, nullable=False, comment="content and chunker that the chunks were made from"),
 )
 
 chunks = Table(
@@ -64,6 +81,8 @@ chunks = Table(
     metadata,
     Column("id", Text, primary_key=True, comment="hash of paper, text, chunker and tokenizer"),
     Column("paper_id", Text, ForeignKey("papers.id", ondelete="CASCADE"), nullable=False),
+    Column("cut", Text, nullable=False, comment="as in paper_cuts"),
+    Column("chunker", Text, nullable=False, comment="version of the chunker"),
     Column("position", Integer, nullable=False, comment="place within the paper, from 0"),
     Column("heading", Text, nullable=False, comment="the title as the model gets it before the text; may be empty"),
     Column("text", Text, nullable=False),
@@ -73,7 +92,7 @@ chunks = Table(
     Column("char_end", Integer, nullable=False),
     Column("tokens", Integer, nullable=False, comment="of heading and text as the model takes them, specials included"),
     Column("text_hash", Text, nullable=False, comment="of heading and text: the key of its embedding"),
-    Index("ix_chunks_paper_id_position", "paper_id", "position"),
+    Index("ix_chunks_paper_id_cut_position", "paper_id", "cut", "position"),
 )
 
 paper_records = Table(
@@ -127,11 +146,32 @@ embeddings = Table(
     Column("vector", LargeBinary, nullable=False, comment="float32, little-endian, of length 1"),
 )
 
+collections = Table(
+    "collections",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False, comment="what `store` and a search name"),
+    Column("generation", Integer, nullable=False, comment="from 1; embedding anew makes the next"),
+    Column("is_live", Boolean, nullable=False, comment="a search sees this generation"),
+    Column("model", Text, nullable=False),
+    Column("revision", Text, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("created_at", Double, nullable=False, comment="seconds since 1970"),
+    UniqueConstraint("name", "generation"),
+    Index(
+        "ix_collections_live",
+        "name",
+        unique=True,
+        sqlite_where=text("is_live"),
+        postgresql_where=text("is_live"),
+    ),
+)
+
 entries = Table(
     "entries",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("collection", Text, nullable=False),
+    Column("collection_id", Integer, ForeignKey("collections.id", ondelete="CASCADE"), nullable=False),
     Column("chunk_id", Text, nullable=False),
     Column("paper_id", Text, ForeignKey("papers.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
@@ -139,13 +179,12 @@ entries = Table(
     Column("text", Text, nullable=False),
     Column("section", Text, nullable=False),
     Column("page", Integer),
-    Column("model", Text, nullable=False),
-    Column("revision", Text, nullable=False),
-    Column("dimension", Integer, nullable=False),
-    Column("vector", LargeBinary, nullable=False),
+    Column("vector", LargeBinary, nullable=False, comment="float32, little-endian, of length 1"),
     Column("run_id", Text, comment="the run that stored it"),
-    UniqueConstraint("collection", "chunk_id"),
-    Index("ix_entries_collection_paper_id", "collection", "paper_id"),
+    Column("step_id", Text, comment="its step"),
+    Column("attempt", Integer, comment="its attempt, from 1"),
+    UniqueConstraint("collection_id", "chunk_id"),
+    Index("ix_entries_collection_id_paper_id", "collection_id", "paper_id"),
     Index("ix_entries_paper_id", "paper_id"),
 )
 

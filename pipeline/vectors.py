@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
+from pipeline.collections import Collection
 from pipeline.embedding import EmbeddingModel
 from pipeline.tables import chunks, embeddings, entries, insert, papers, slices
 from pipeline.text.chunking import embedded_text
@@ -80,12 +81,21 @@ def save_embeddings(connection: Connection, model: EmbeddingModel, vectors: Mapp
 
 # Entries
 
-_SHOWN = ("chunk_id", "position", "title", "section", "page", "model", "revision")
-"""What tells whether an entry is right: the chunk's id stands for its text and, with the model, for its vector."""
+_SHOWN = ("chunk_id", "position", "title", "section", "page")
+"""What tells whether an entry is right: the chunk's id stands for its text and, with the collection, for its vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who has stored an entry: a run, its step, and which attempt of it."""
+
+    run_id: str | None = None
+    step_id: str | None = None
+    attempt: int | None = None
 
 
 def papers_to_store(
-    connection: Connection, collection: str, model: EmbeddingModel, paper_ids: Sequence[str]
+    connection: Connection, collection: Collection, model: EmbeddingModel, paper_ids: Sequence[str]
 ) -> tuple[list[str], Changes]:
     """Those papers whose entries differ from their chunks, and the count of what is right already."""
     stale: list[str] = []
@@ -103,18 +113,14 @@ def papers_to_store(
 
 def store_paper(
     connection: Connection,
-    collection: str,
+    collection: Collection,
     model: EmbeddingModel,
     paper_id: str,
     *,
-    run_id: str | None = None,
+    origin: Origin = Origin(),
     force: bool = False,
 ) -> Changes:
-    """Make a paper's embedded chunks its only entries in the collection; `force` writes the right ones again too.
-
-    Args:
-        run_id: The run that does it, kept with what it writes.
-    """
+    """Make a paper's embedded chunks its only entries in the collection; `force` writes the right ones again too."""
     # Taken in turns on PostgreSQL, where two runs may store the same paper; SQLite has one writer at a time anyway.
     connection.execute(select(papers.c.id).where(papers.c.id == paper_id).with_for_update())
     wanted = set(_by_paper(connection, _wanted(model).where(chunks.c.paper_id == paper_id)).get(paper_id, ()))
@@ -122,24 +128,29 @@ def store_paper(
     kept = set() if force else wanted & present
     gone = [entry[0] for entry in present - kept]
     for some in slices(gone):
-        connection.execute(delete(entries).where(entries.c.collection == collection, entries.c.chunk_id.in_(some)))
+        connection.execute(
+            delete(entries).where(entries.c.collection_id == collection.id, entries.c.chunk_id.in_(some))
+        )
     missing = [entry[0] for entry in wanted - kept]
     for some in slices(missing):
         source = (
             _joined(model)
-            .add_columns(chunks.c.text, chunks.c.paper_id, embeddings.c.dimension, embeddings.c.vector)
+            .add_columns(chunks.c.text, chunks.c.paper_id, embeddings.c.vector)
             .where(chunks.c.id.in_(some))
             .order_by(chunks.c.position)
         )
-        rows = [{**row, "collection": collection, "run_id": run_id} for row in connection.execute(source).mappings()]
+        shared = {"collection_id": collection.id, **asdict(origin)}
+        rows = [{**row, **shared} for row in connection.execute(source).mappings()]
         connection.execute(entries.insert(), rows)
     replaced = {entry[0] for entry in present} & {entry[0] for entry in wanted}
     return Changes(new=len(missing), unchanged=len(kept), removed=sum(chunk not in replaced for chunk in gone))
 
 
-def count_entries(connection: Connection, collection: str) -> tuple[int, int]:
+def count_entries(connection: Connection, collection: Collection) -> tuple[int, int]:
     """Papers and entries of a collection."""
-    query = select(func.count(entries.c.paper_id.distinct()), func.count()).where(entries.c.collection == collection)
+    query = select(func.count(entries.c.paper_id.distinct()), func.count()).where(
+        entries.c.collection_id == collection.id
+    )
     papers_in_it, entries_in_it = connection.execute(query).one()
     return papers_in_it, entries_in_it
 
@@ -151,7 +162,7 @@ def count_unembedded(connection: Connection, model: EmbeddingModel, paper_ids: S
         query = (
             select(func.count())
             .select_from(chunks.outerjoin(embeddings, _same_text(model)))
-            .where(chunks.c.paper_id.in_(some), embeddings.c.text_hash.is_(None))
+            .where(chunks.c.paper_id.in_(some), chunks.c.cut == model.cut, embeddings.c.text_hash.is_(None))
         )
         total += connection.execute(query).scalar_one()
     return total
@@ -172,17 +183,20 @@ def _joined(model: EmbeddingModel) -> Select[Any]:
         papers.c.title,
         chunks.c.section,
         chunks.c.page,
-        embeddings.c.model,
-        embeddings.c.revision,
-    ).select_from(chunks.join(papers, papers.c.id == chunks.c.paper_id).join(embeddings, _same_text(model)))
+    ).select_from(
+        chunks.join(papers, papers.c.id == chunks.c.paper_id).join(
+            embeddings, _same_text(model) & (chunks.c.cut == model.cut)
+        )
+    )
 
 
 def _wanted(model: EmbeddingModel) -> Select[Any]:
     return _joined(model).add_columns(chunks.c.paper_id)
 
 
-def _present(collection: str) -> Select[Any]:
-    return select(*(entries.c[name] for name in _SHOWN), entries.c.paper_id).where(entries.c.collection == collection)
+def _present(collection: Collection) -> Select[Any]:
+    shown = (entries.c[name] for name in _SHOWN)
+    return select(*shown, entries.c.paper_id).where(entries.c.collection_id == collection.id)
 
 
 def _by_paper(connection: Connection, query: Select[Any]) -> dict[str, set[tuple[Any, ...]]]:

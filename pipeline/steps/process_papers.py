@@ -55,10 +55,10 @@ def process_papers(inp: ProcessInput, ctx: StepContext) -> ProcessOutput:
         paper = papers.load_paper(connection, inp.paper)
         if paper is None:
             raise PermanentError(f"there is no paper {inp.paper!r}; run the step 'fetch' of this run again")
-        key = f"{paper.content_hash}/{chunker.version}"
-        if paper.processed_key == key and not inp.force:
-            pending = papers.chunks_without_vector(connection, paper.id, encoder.model.name, encoder.model.revision)
-            return _output(paper, pending, len(papers.chunk_ids(connection, paper.id)), unchanged=True)
+        if not inp.force and papers.is_cut(connection, paper, chunker.cut_name):
+            pending = papers.chunks_without_vector(connection, paper.id, encoder.model)
+            known = len(papers.chunk_ids(connection, paper.id, chunker.cut_name))
+            return _output(paper, pending, known, unchanged=True)
     document, paper = _extract(paper)
     pieces = chunker.cut(paper.id, paper.title, document)
     if not pieces and paper.quarantine_reason is None:
@@ -66,7 +66,7 @@ def process_papers(inp: ProcessInput, ctx: StepContext) -> ProcessOutput:
     if paper.quarantine_reason is not None:
         ctx.log.warning("quarantined %s: %s", paper.title or paper.id, paper.quarantine_reason)
     with ctx.transaction() as connection:
-        papers.replace_chunks(connection, paper, pieces, key)
+        papers.replace_chunks(connection, paper, chunker.cut_name, pieces)
     return _output(paper, [piece.id for piece in pieces], len(pieces), unchanged=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import vectors
+from pipeline import collections, vectors
 from pipeline.embedding import bundled_model
 from workflows.steps import StepContext, step
 
@@ -36,18 +36,21 @@ class StoreOutput(BaseModel):
 def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
     """Bring the entries of each paper up to its chunks, one transaction a paper; a second time nothing is written."""
     model = bundled_model()
+    with ctx.write() as connection:
+        collection = collections.opened(connection, inp.collection, model)
     with ctx.read() as connection:
-        stale, total = vectors.papers_to_store(connection, inp.collection, model, inp.papers)
+        stale, total = vectors.papers_to_store(connection, collection, model, inp.papers)
         if inp.force:
             stale, total = list(inp.papers), vectors.Changes()
+    origin = vectors.Origin(ctx.run_id, ctx.step_id, ctx.attempt)
     for done, paper in enumerate(stale, start=1):
         ctx.check_cancelled()
         with ctx.write() as connection:
-            total += vectors.store_paper(connection, inp.collection, model, paper, run_id=ctx.run_id, force=inp.force)
+            total += vectors.store_paper(connection, collection, model, paper, origin=origin, force=inp.force)
         ctx.progress(done, len(stale))
     with ctx.read() as connection:
         missing = vectors.count_unembedded(connection, model, inp.papers)
-        papers_in_it, entries_in_it = vectors.count_entries(connection, inp.collection)
+        papers_in_it, entries_in_it = vectors.count_entries(connection, collection)
     return StoreOutput(
         collection=inp.collection,
         count=total.new + total.unchanged,

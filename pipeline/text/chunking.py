@@ -53,6 +53,11 @@ class Limits:
     special_tokens: int
 
 
+def cut_name(tokenizer: str, limits: Limits) -> str:
+    """Name of a way to cut texts: papers cut for models that read alike share their chunks."""
+    return f"{tokenizer}/{limits.max_tokens}"
+
+
 class Chunker:
     """Cuts documents for one tokenizer.
 
@@ -67,9 +72,9 @@ class Chunker:
         self._tokenizer = tokenizer
 
     @property
-    def version(self) -> str:
-        """Changes whenever the same paper would get other chunks."""
-        return f"{CHUNKER_VERSION}/{self._tokenizer}/{self._limits.max_tokens}"
+    def cut_name(self) -> str:
+        """What the chunks are cut for; those of one paper under one such name replace each other."""
+        return cut_name(self._tokenizer, self._limits)
 
     def cut(self, paper_id: str, title: str, document: Document) -> list[Chunk]:
         """All chunks of a paper in order; a paper that has only a title gets one chunk, its title."""

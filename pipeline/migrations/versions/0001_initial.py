@@ -60,12 +60,15 @@ def upgrade() -> None:
         sa.Column("year", sa.Integer()),
         sa.Column("doi", sa.Text()),
         sa.Column("url", sa.Text()),
+        sa.Column("arxiv_id", sa.Text(), comment="without version"),
+        sa.Column("venue", sa.Text(), comment="journal, proceedings or book"),
+        sa.Column("details", sa.Text(), comment="JSON: what else the sources say"),
+        sa.Column("pdf_url", sa.Text(), comment="where its PDF may be had"),
         sa.Column("pdf_path", sa.Text(), comment="absolute path of the PDF, where there is one"),
         sa.Column("content_hash", sa.Text(), nullable=False, comment="of all that the source gave, PDF included"),
-        sa.Column(
-            "processed_key", sa.Text(), comment="content and chunker that the chunks were made from; null: not yet"
-        ),
+        sa.Column("quarantine_code", sa.Text(), comment="kind of the reason, a word that programs can tell apart"),
         sa.Column("quarantine_reason", sa.Text(), comment="why the paper, or its PDF, was set aside"),
+        sa.Column("quarantined_at", sa.Double(), comment="seconds since 1970"),
         sa.Column(
             "updated_at", sa.Double(), nullable=False, comment="seconds since 1970: when its content last changed"
         ),
@@ -74,9 +77,23 @@ def upgrade() -> None:
         sa.UniqueConstraint("source", "origin", "external_id", name="uq_papers_source_origin_external_id"),
     )
     op.create_table(
+        "paper_cuts",
+        sa.Column("paper_id", sa.Text(), nullable=False),
+        sa.Column(
+            "cut", sa.Text(), nullable=False, comment="what the text was cut for: tokenizer, longest input, overlap"
+        ),
+        sa.Column(
+            "content_key", sa.Text(), nullable=False, comment="content and chunker that the chunks were made from"
+        ),
+        sa.PrimaryKeyConstraint("paper_id", "cut", name="pk_paper_cuts"),
+        sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_paper_cuts_paper_id", ondelete="CASCADE"),
+    )
+    op.create_table(
         "chunks",
         sa.Column("id", sa.Text(), nullable=False, comment="hash of paper, text, chunker and tokenizer"),
         sa.Column("paper_id", sa.Text(), nullable=False),
+        sa.Column("cut", sa.Text(), nullable=False, comment="as in paper_cuts"),
+        sa.Column("chunker", sa.Text(), nullable=False, comment="version of the chunker"),
         sa.Column("position", sa.Integer(), nullable=False, comment="place within the paper, from 0"),
         sa.Column(
             "heading",
@@ -99,7 +116,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_chunks"),
         sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_chunks_paper_id", ondelete="CASCADE"),
     )
-    op.create_index("ix_chunks_paper_id_position", "chunks", ["paper_id", "position"])
+    op.create_index("ix_chunks_paper_id_cut_position", "chunks", ["paper_id", "cut", "position"])
     op.create_table(
         "paper_records",
         sa.Column("source", sa.Text(), nullable=False),
@@ -149,9 +166,30 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", "revision", "text_hash", name="pk_embeddings"),
     )
     op.create_table(
+        "collections",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False, comment="what `store` and a search name"),
+        sa.Column("generation", sa.Integer(), nullable=False, comment="from 1; embedding anew makes the next"),
+        sa.Column("is_live", sa.Boolean(), nullable=False, comment="a search sees this generation"),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("revision", sa.Text(), nullable=False),
+        sa.Column("dimension", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False, comment="seconds since 1970"),
+        sa.PrimaryKeyConstraint("id", name="pk_collections"),
+        sa.UniqueConstraint("name", "generation", name="uq_collections_name_generation"),
+    )
+    op.create_index(
+        "ix_collections_live",
+        "collections",
+        ["name"],
+        unique=True,
+        sqlite_where=sa.text("is_live"),
+        postgresql_where=sa.text("is_live"),
+    )
+    op.create_table(
         "entries",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
-        sa.Column("collection", sa.Text(), nullable=False),
+        sa.Column("collection_id", sa.Integer(), nullable=False),
         sa.Column("chunk_id", sa.Text(), nullable=False),
         sa.Column("paper_id", sa.Text(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -159,16 +197,18 @@ def upgrade() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("section", sa.Text(), nullable=False),
         sa.Column("page", sa.Integer()),
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("revision", sa.Text(), nullable=False),
-        sa.Column("dimension", sa.Integer(), nullable=False),
-        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False, comment="float32, little-endian, of length 1"),
         sa.Column("run_id", sa.Text(), comment="the run that stored it"),
+        sa.Column("step_id", sa.Text(), comment="its step"),
+        sa.Column("attempt", sa.Integer(), comment="its attempt, from 1"),
         sa.PrimaryKeyConstraint("id", name="pk_entries"),
-        sa.UniqueConstraint("collection", "chunk_id", name="uq_entries_collection_chunk_id"),
+        sa.UniqueConstraint("collection_id", "chunk_id", name="uq_entries_collection_id_chunk_id"),
+        sa.ForeignKeyConstraint(
+            ["collection_id"], ["collections.id"], name="fk_entries_collection_id", ondelete="CASCADE"
+        ),
         sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_entries_paper_id", ondelete="CASCADE"),
     )
-    op.create_index("ix_entries_collection_paper_id", "entries", ["collection", "paper_id"])
+    op.create_index("ix_entries_collection_id_paper_id", "entries", ["collection_id", "paper_id"])
     op.create_index("ix_entries_paper_id", "entries", ["paper_id"])
     sqlite = op.get_context().dialect.name == "sqlite"
     for statement in _SQLITE_FULL_TEXT if sqlite else _POSTGRESQL_FULL_TEXT:
@@ -179,6 +219,7 @@ def downgrade() -> None:
     """Drop everything; full-text tables and indexes go with the entries."""
     if op.get_context().dialect.name == "sqlite":
         op.execute("DROP TABLE entries_fts")
-    tables = ("entries", "embeddings", "fetch_marks", "fetch_pages", "paper_keys", "paper_records", "chunks", "papers")
-    for table in tables:
+    research = ("entries", "collections", "embeddings", "chunks", "paper_cuts", "papers")
+    fetching = ("fetch_marks", "fetch_pages", "paper_keys", "paper_records")
+    for table in (*research, *fetching):
         op.drop_table(table)

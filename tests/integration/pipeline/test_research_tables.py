@@ -38,18 +38,28 @@ def test_full_text_follows_its_entries(database: Database) -> None:
             },
         )
         connection.execute(
+            metadata.tables["collections"].insert(),
+            {
+                "id": 1,
+                "name": "c",
+                "generation": 1,
+                "is_live": True,
+                "model": "m",
+                "revision": "r",
+                "dimension": 1,
+                "created_at": 0.0,
+            },
+        )
+        connection.execute(
             metadata.tables["entries"].insert(),
             {
-                "collection": "c",
+                "collection_id": 1,
                 "chunk_id": "k",
                 "paper_id": "p",
                 "position": 0,
                 "title": "t",
                 "text": "planets orbiting",
                 "section": "s",
-                "model": "m",
-                "revision": "r",
-                "dimension": 1,
                 "vector": b"1234",
             },
         )
