@@ -16,8 +16,22 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import aligned, bytes_sent, contract, makespan, over_http, page_graph, profiling, reading, report
+from benchmarks import (
+    aligned,
+    bytes_sent,
+    contract,
+    long_queue,
+    makespan,
+    over_http,
+    page_graph,
+    profiling,
+    progress_reads,
+    reading,
+    report,
+    start,
+)
 from benchmarks.arms import new_database, servers
+from benchmarks.goals import Figure, table_of
 from benchmarks.measuring import Figures, measure_all
 from benchmarks.works import SLEEPING_SLOTS, WORKS
 from tests.support.cluster import cluster
@@ -138,6 +152,35 @@ def run_http(repeat: int, json_file: Path | None) -> None:
         raise SystemExit(1)
 
 
+@main.command("progress")
+@click.option("--databases", default="sqlite,postgresql", show_default=True)
+@click.option("--repeat", default=300, show_default=True, help="Reads of each kind.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_progress(databases: str, repeat: int, json_file: Path | None) -> None:
+    """W8: progress of a run with 100,000 map items. Exit code 1 when a goal is missed."""
+    _environment()
+    names = _names(databases, ("sqlite", "postgresql"), "--databases")
+    with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
+        conditions = report.conditions(running, repeat)
+        figures, latencies = progress_reads.measure(running, folder, names, repeat)
+    found = [one.to_json() for one in latencies]
+    _judge("W8: reading the progress of a large run", figures, json_file, servers=conditions, latencies=found)
+
+
+@main.command("queued")
+@click.option("--databases", default="sqlite,postgresql", show_default=True)
+@click.option("--runs", default=10_000, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_queued(databases: str, runs: int, json_file: Path | None) -> None:
+    """W9: many runs that wait for a worker. Exit code 1 when a goal is missed."""
+    _environment()
+    names = _names(databases, ("sqlite", "postgresql"), "--databases")
+    with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
+        conditions = report.conditions(running, 1)
+        figures, found = long_queue.measure(running, folder, names, runs)
+    _judge(f"W9: {runs:,} runs that wait", figures, json_file, servers=conditions, runs=runs, found=found)
+
+
 @main.command("contract")
 @click.option("--calls", default=20_000, show_default=True, help="Go on until there were so many.")
 @click.option("--examples", default=60, show_default=True, help="Inputs made up for an operation, each time anew.")
@@ -196,6 +239,17 @@ def run_page(repeat: int) -> None:
         raise SystemExit(1)
 
 
+@main.command("start")
+@click.option("--repeat", default=5, show_default=True, help="Starts of each kind.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_start(repeat: int, json_file: Path | None) -> None:
+    """The help, the library and a worker of the embedded stack: how soon. Exit code 1 when a goal is missed."""
+    environment = _environment()
+    with _folder() as folder:
+        figures, seconds = start.measure(folder, environment, repeat)
+    _judge(f"From nothing (medians of {repeat})", figures, json_file, repeat=repeat, all_seconds=seconds)
+
+
 @main.command("definitions")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
 def run_definitions(json_file: Path | None) -> None:
@@ -215,6 +269,14 @@ def run_definitions(json_file: Path | None) -> None:
     for line in missed:
         console.print(f"[red]missed: {line}[/red]")
     if missed:
+        raise SystemExit(1)
+
+
+def _judge(title: str, figures: list[Figure], json_file: Path | None, **found: Any) -> None:
+    """Print and write the figures with the machine they were measured on; exit code 1 when a goal is missed."""
+    console.print(table_of(title, figures))
+    _write(json_file, {"conditions": report.machine(), **found, "figures": [one.to_json() for one in figures]})
+    if not all(one.is_met for one in figures):
         raise SystemExit(1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -61,8 +61,8 @@ class Latencies:
 
 def triggers(servers: Servers, folder: Path, repeat: int) -> list[Latencies]:
     """Of a workflow of 10 steps and of one of 1,000; no worker runs."""
-    with _served(servers, folder, 1) as (_, api):
-        return _alternating(
+    with served(servers, folder, 1) as (_, api):
+        return alternating(
             {
                 f"trigger, {steps} steps": partial(_post, api, f"/api/cronjobs/{name}/trigger")
                 for name, steps in (("ten", "10"), ("thousand", "1,000"))
@@ -73,9 +73,9 @@ def triggers(servers: Servers, folder: Path, repeat: int) -> list[Latencies]:
 
 def reads(servers: Servers, folder: Path, repeat: int) -> list[Latencies]:
     """Of paused runs whose map of 10 and of 10,000 calls is half done, in pairs by endpoint; no worker runs."""
-    with _served(servers, folder, 2) as (engine, api):
-        runs = _half_done(engine, api)
-        return _alternating(
+    with served(servers, folder, 2) as (engine, api):
+        runs = half_done(engine, api, ITEMS)
+        return alternating(
             {
                 f"GET {path.format('ID')}, {size}": partial(_get, api, path.format(run))
                 for path in ("/api/cronjobs/tasks/{}/status", "/api/cronjobs/tasks/{}/progress", "/api/v1/runs/{}")
@@ -86,7 +86,7 @@ def reads(servers: Servers, folder: Path, repeat: int) -> list[Latencies]:
 
 
 @contextmanager
-def _served(servers: Servers, folder: Path, number: int) -> Iterator[tuple[Cluster, Api]]:
+def served(servers: Servers, folder: Path, number: int, database: str = "postgresql") -> Iterator[tuple[Cluster, Api]]:
     """A cluster of its own without workers, and its API."""
     place = folder / f"http-{number}"
     definitions = place / "definitions"
@@ -97,7 +97,7 @@ def _served(servers: Servers, folder: Path, number: int) -> Iterator[tuple[Clust
     settings = {"CELERIAC_DEFINITIONS": str(definitions), "CELERIAC_STEP_MODULES": "benchmarks.steps"}
     broker_url = urlsplit(servers.broker_url)._replace(path=f"/{number}").geturl()
     with (
-        cluster(place, new_database(servers, "postgresql", place), broker_url, **settings) as engine,
+        cluster(place, new_database(servers, database, place), broker_url, **settings) as engine,
         api_of(engine) as api,
     ):
         yield engine, api
@@ -116,14 +116,18 @@ def misses(of_triggers: list[Latencies], of_reads: list[Latencies]) -> list[str]
     return found
 
 
-def _half_done(engine: Cluster, api: Api) -> dict[str, str]:
-    """Ids of runs whose map has begun and is paused, by size; the worker that was at it is gone."""
+def half_done(engine: Cluster, api: Api, items: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """Ids of runs whose map has begun and is paused, by size; the worker that was at it is gone.
+
+    Args:
+        items: As `ITEMS`.
+    """
     worker = engine.start_worker(2, fresh=True)
     runs: dict[str, str] = {}
-    for size, (count, ms) in ITEMS.items():
+    for size, (count, ms) in items.items():
         order = {"workflow": "map", "params": {"count": count, "ms": ms}}
         run = runs[size] = str(_post(api, "/api/v1/runs", order)["run_id"])
-        wait_until(partial(_has_begun, api, run), 120, f"half of {size}")
+        wait_until(partial(_has_begun, api, run), 300, f"half of {size}")
         api.http.post(f"/api/v1/runs/{run}/pause").raise_for_status()
     worker.stop()
     assert all(_get(api, f"/api/v1/runs/{run}")["status"] == "PAUSED" for run in runs.values())
@@ -135,7 +139,7 @@ def _has_begun(api: Api, run: str) -> bool:
     return int(_get(api, f"/api/v1/runs/{run}")["progress"]) >= 55
 
 
-def _alternating(calls: dict[str, Callable[[], object]], repeat: int) -> list[Latencies]:
+def alternating(calls: dict[str, Callable[[], object]], repeat: int) -> list[Latencies]:
     """Each call `repeat` times, in turns, so that what else the machine does meets all of them."""
     found: dict[str, list[float]] = {what: [] for what in calls}
     for number in range(WARMING_UP + repeat):

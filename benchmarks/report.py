@@ -26,14 +26,8 @@ def conditions(servers: Servers, repeat: int) -> dict[str, Any]:
     with redis.Redis.from_url(servers.broker_url) as client:
         info = client.info("server")
     found = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **machine(),
         "repeat": repeat,
-        "python": sys.version.split()[0],
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "celeriac": version("celeriac"),
-        "celery": version("celery"),
-        "kombu": version("kombu"),
-        "psycopg": version("psycopg"),
         "broker": f"Valkey {info.get('valkey_version', info.get('redis_version'))}, appendonly, fsync every second",
         "sqlite": f"{sqlite3.sqlite_version}, WAL, synchronous FULL",
         "workers": "celery worker, prefork, acks_late, prefetch 1, no events",
@@ -46,6 +40,17 @@ def conditions(servers: Servers, repeat: int) -> dict[str, Any]:
             assert synced is not None
             found["postgresql"] = f"{row[0]}, fsync {synced[0]}"
     return found
+
+
+def machine() -> dict[str, Any]:
+    """When, where, and with which libraries."""
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "load_average": os.getloadavg()[0],
+        **{name: version(name) for name in ("celeriac", "celery", "kombu", "psycopg")},
+    }
 
 
 def speed_table() -> Table:

@@ -61,8 +61,9 @@ def _hold_stack(config: Config, concurrency: int | None, as_json: bool) -> None:
     from workflows.scheduling.scheduler import Scheduler
     from workflows.steps.registry import load_steps, schemas
 
-    steps = load_steps(config.step_modules)  # what cannot be imported is an error here, not a line in a log
     with backend(config, slots=concurrency) as using:
+        # While the stack comes up; what cannot be imported is an error here, not a line in a log.
+        steps = load_steps(config.step_modules)
         runtime = runtime_of(using.config, steps)
         prepare(runtime.database)
         runtime.database.close()

@@ -66,10 +66,14 @@ _DUE_RUNS = Statement("""
     ORDER BY next_dispatch_at LIMIT 200""")
 _PUSH_RUN = Statement("""
     UPDATE job_runs SET next_dispatch_at = {now} + :wait, dispatch_wait_seconds = :wait,
-        redispatches = redispatches + :sent
+        redispatches = redispatches + 1
     WHERE id = :run AND status = 'PENDING' AND next_dispatch_at <= {now} RETURNING id""")
-_OVERTAKEN_RUN = Statement("""
-    SELECT 1 FROM job_runs WHERE created_at > :created_at + 1.0 AND status <> 'PENDING' LIMIT 1""")
+_RUN_WAITS = Statement("""
+    UPDATE job_runs SET next_dispatch_at = {now} + :wait, dispatch_wait_seconds = :wait
+    WHERE id = :run AND status = 'PENDING' AND next_dispatch_at <= {now}""")
+_LAST_STARTED_RUN = Statement("""
+    SELECT created_at FROM job_runs WHERE created_at > :since AND status <> 'PENDING'
+    ORDER BY created_at DESC LIMIT 1""")
 _DUE_STEPS = Statement(f"""
     SELECT run_pk, ordinal, part, queue, dispatch_wait_seconds, dispatched_at FROM step_runs
     WHERE {_READY} AND next_dispatch_at <= {{now}} ORDER BY priority DESC, next_dispatch_at LIMIT 500""")
@@ -85,12 +89,12 @@ _UNSENT_RUN = Statement("""
     UPDATE job_runs SET next_dispatch_at = {now} + 1.0, dispatch_wait_seconds = 0
     WHERE id = :run AND status = 'PENDING'""")
 _COUNT_REDISPATCHES = Statement("UPDATE job_runs SET redispatches = redispatches + :count WHERE id = :run")
-_WAIT_LONGER = Statement(f"""
+_STEP_WAITS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}} + :wait, dispatch_wait_seconds = :wait
     WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY}""")
-_OVERTAKEN = Statement("""
-    SELECT 1 FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND queue = :queue
-        AND dispatched_at > :dispatched_at + 1.0 LIMIT 1""")
+_LAST_CLAIMED_STEP = Statement("""
+    SELECT max(dispatched_at) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL
+        AND queue = :queue""")
 _DUE_MAPS = Statement("""
     SELECT run_pk, ordinal FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NULL
         AND next_dispatch_at <= {now} ORDER BY next_dispatch_at LIMIT 200""")
@@ -266,14 +270,20 @@ def due_runs(tx: Transaction) -> list[DueRun]:
     return [DueRun(*row) for row in tx.rows(_DUE_RUNS)]
 
 
-def is_run_overtaken(tx: Transaction, run: DueRun) -> bool:
-    """Whether a run that was accepted later has already started."""
-    return tx.row(_OVERTAKEN_RUN, {"created_at": run.created_at}) is not None
+def last_started_run(tx: Transaction, since: float) -> float | None:
+    """When the newest of the runs that have started was accepted; None when none after `since` has."""
+    row = tx.row(_LAST_STARTED_RUN, {"since": since})
+    return None if row is None else float(row[0])
 
 
-def push_run(tx: Transaction, run_pk: int, wait_seconds: float, *, is_sent: bool) -> bool:
-    """Look at the run again after `wait_seconds`; `is_sent` when its message is sent again. False: no longer due."""
-    return tx.row(_PUSH_RUN, {"run": run_pk, "wait": wait_seconds, "sent": int(is_sent)}) is not None
+def push_run(tx: Transaction, run_pk: int, wait_seconds: float) -> bool:
+    """Note that the run's message is sent again; False when it is no longer due."""
+    return tx.row(_PUSH_RUN, {"run": run_pk, "wait": wait_seconds}) is not None
+
+
+def wait_for_runs(tx: Transaction, waits: Sequence[tuple[DueRun, float]]) -> None:
+    """Their messages are probably still in the queue: look at each again after its seconds."""
+    tx.many(_RUN_WAITS, [{"run": run.run_pk, "wait": wait} for run, wait in waits])
 
 
 def mark_unsent(tx: Transaction, units: Sequence[Unit]) -> None:
@@ -301,14 +311,15 @@ def count_redispatches(tx: Transaction, run_pk: int, count: int) -> None:
     tx.run(_COUNT_REDISPATCHES, {"run": run_pk, "count": count})
 
 
-def wait_longer(tx: Transaction, unit: Unit, wait_seconds: float) -> None:
-    """The unit's message is probably still in its queue: look again later."""
-    tx.run(_WAIT_LONGER, {**unit.key(), "wait": wait_seconds})
+def wait_for_steps(tx: Transaction, waits: Sequence[tuple[Unit, float]]) -> None:
+    """Their messages are probably still in their queues: look at each again after its seconds."""
+    tx.many(_STEP_WAITS, [{**unit.key(), "wait": wait} for unit, wait in waits])
 
 
-def is_overtaken(tx: Transaction, step: DueStep) -> bool:
-    """Whether a unit that was dispatched later to the same queue is already running."""
-    return tx.row(_OVERTAKEN, {"queue": step.queue, "dispatched_at": step.dispatched_at}) is not None
+def last_claimed_step(tx: Transaction, queue: str) -> float | None:
+    """When the last dispatched of the units of a queue that run now was dispatched; None when none of it runs."""
+    row = tx.row(_LAST_CLAIMED_STEP, {"queue": queue})
+    return None if row is None or row[0] is None else float(row[0])
 
 
 def due_maps(tx: Transaction) -> list[Unit]:

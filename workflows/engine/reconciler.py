@@ -23,7 +23,8 @@ from workflows.db.units import Unit, leave_canvas
 from workflows.db.upkeep import DueRun, DueStep
 from workflows.engine import blocks, dispatch, recovery, windows
 from workflows.engine.broker import BrokerMemory
-from workflows.engine.canvas import RUN_QUEUE, execute_signature, step_signature
+from workflows.engine.canvas import execute_signature, step_signature
+from workflows.engine.evidence import Evidence
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement, turn
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
@@ -224,42 +225,48 @@ class Reconciler(threading.Thread):
         dispatch.publish(self._runtime, plan, run_pk, self._runtime.database.guarded(work))
 
     def _send_runs(self, due: list[DueRun]) -> None:
-        for run in due:
+        """Send again what is lost; all that waits behind others, however much it is, is one transaction."""
+        evidence = Evidence(self._do, self._broker, due)
+        lost, waiting = _parted(due, evidence.is_run_lost)
+        if waiting:
+            waits = [(run, self._next_wait(run.wait_seconds)) for run in waiting]
+            self._runtime.database.guarded(lambda tx: upkeep.wait_for_runs(tx, waits))
+        for run in lost:
             self._alone(run.run_pk, partial(self._send_run, run))
 
     def _send_run(self, run: DueRun) -> None:
         context = self._runtime.context(run.run_pk)
         if context is None:
             return
-        is_lost = run.wait_seconds <= 0 or self._is_idle(RUN_QUEUE, {}) or self._is_run_overtaken(run)
         wait = self._next_wait(run.wait_seconds)
-        if not self._do(lambda tx: upkeep.push_run(tx, run.run_pk, wait, is_sent=is_lost)) or not is_lost:
+        if not self._do(lambda tx: upkeep.push_run(tx, run.run_pk, wait)):
             return
         if not self._publish([execute_signature(self._runtime.app, run.run_pk, context.run_id)]):
             self._do(lambda tx: upkeep.mark_run_unsent(tx, run.run_pk))
 
     def _send_steps(self, due: list[DueStep]) -> None:
+        """As `_send_runs`, the lost ones of a run together."""
+        evidence = Evidence(self._do, self._broker)
+        lost, waiting = _parted(due, evidence.is_step_lost)
+        if waiting:
+            waits = sorted((step.unit, self._next_wait(step.wait_seconds)) for step in waiting)
+            self._runtime.database.guarded(lambda tx: upkeep.wait_for_steps(tx, waits))
         by_run: dict[int, list[DueStep]] = {}
-        for step in due:
+        for step in lost:
             by_run.setdefault(step.unit.run_pk, []).append(step)
-        idle: dict[str, bool] = {}
         for run_pk, steps in by_run.items():
-            self._alone(run_pk, partial(self._send_steps_of, run_pk, steps, idle))
+            self._alone(run_pk, partial(self._send_steps_of, run_pk, steps))
 
-    def _send_steps_of(self, run_pk: int, steps: list[DueStep], idle: dict[str, bool]) -> None:
+    def _send_steps_of(self, run_pk: int, steps: list[DueStep]) -> None:
         context = self._runtime.context(run_pk)
         if context is None:
             return
         plan = self._runtime.plan(context.version_id)
-        lost = {step for step in steps if step.wait_seconds <= 0 or self._is_lost(step, idle)}
 
         def work(tx: Transaction) -> list[Unit]:
             sent = []
             for step in steps:
-                wait = self._next_wait(step.wait_seconds)
-                if step not in lost:
-                    upkeep.wait_longer(tx, step.unit, wait)
-                elif upkeep.push_step(tx, step.unit, wait):
+                if upkeep.push_step(tx, step.unit, self._next_wait(step.wait_seconds)):
                     sent.append(step.unit)
                     if step.unit.part == 0:
                         leave_canvas(tx, run_pk, plan.steps[step.unit.ordinal].off_canvas)
@@ -279,19 +286,6 @@ class Reconciler(threading.Thread):
     def _next_wait(self, last: float) -> float:
         return min(LONGEST_WAIT_SECONDS, max(self._runtime.config.redispatch_seconds, 2 * last))
 
-    def _is_lost(self, step: DueStep, idle: dict[str, bool]) -> bool:
-        """Evidence that no message of this unit is on its way: see the module's first words."""
-        return self._is_idle(step.queue, idle) or self._do(lambda tx: upkeep.is_overtaken(tx, step))
-
-    def _is_run_overtaken(self, run: DueRun) -> bool:
-        return self._do(lambda tx: upkeep.is_run_overtaken(tx, run))
-
-    def _is_idle(self, queue: str, known: dict[str, bool]) -> bool:
-        """Whether the queue is empty although slots are free: nothing of it is waiting anywhere."""
-        if queue not in known:
-            known[queue] = self._broker.queue_length(queue) == 0 and self._do(upkeep.free_slots) > 0
-        return known[queue]
-
     def _publish(self, signatures: list[Signature]) -> bool:
         try:
             self._runtime.publish(self._runtime.app, signatures)
@@ -303,3 +297,12 @@ class Reconciler(threading.Thread):
     def _do(self, work: Callable[[Transaction], T]) -> T:
         """One statement, read or guarded write, with little patience: the next tick comes soon."""
         return self._runtime.database.guarded(work, autocommit=True)
+
+
+def _parted(units: list[T], is_lost: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """Those that are lost, and the others."""
+    lost: list[T] = []
+    others: list[T] = []
+    for unit in units:
+        (lost if is_lost(unit) else others).append(unit)
+    return lost, others

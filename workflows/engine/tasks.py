@@ -57,11 +57,11 @@ def install(app: SigningApp, runtime: Runtime) -> None:
         ignore_result=True,
         max_retries=0,
         shared=False,
+        Request="workflows.engine.request:RunRequest",
     )
     def execute_research_job(run_pk: int) -> None:
         """Start a run: its steps become rows, and the first fragments are published."""
         launch.start_run(runtime, run_pk)
-        raise Ignore  # to Celery the task goes on until the run ends: see `workflows.engine.mirror`
 
     _attend_workers(app, runtime)
 

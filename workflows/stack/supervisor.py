@@ -27,6 +27,7 @@ from workflows.stack.places import Phase, Places, StackError, StackState, privat
 log = logging.getLogger("celeriac.stack")
 
 _TICK_SECONDS = 0.1
+_STARTING_TICK_SECONDS = 0.02
 _TRIM_EVERY_SECONDS = 10.0
 _BROKEN_AFTER_FAILURES = 3
 
@@ -88,7 +89,9 @@ class Supervisor:
             while not self._may_stop():
                 self._keep_up()
                 self._trim_logs()
-                if select.select([wake], [], [], _TICK_SECONDS)[0]:
+                # The worker waits for the broker, and somebody for the worker.
+                tick = _STARTING_TICK_SECONDS if self._phase == "starting" else _TICK_SECONDS
+                if select.select([wake], [], [], tick)[0]:
                     os.read(wake, 512)
         finally:
             self._stop()
