@@ -11,8 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline import papers
 from pipeline.embedding import embedder
 from pipeline.papers import Paper
-from pipeline.text.document import Document, from_pdf_lines, from_record
-from pipeline.text.pdf import UnreadablePdfError, pdf_title, read_pdf
+from pipeline.text import grobid
+from pipeline.text.document import Document, from_record
+from pipeline.text.faults import MENDING, Code, UnreadablePdfError
+from pipeline.text.reader import reader
+from workflows.settings import Config
 from workflows.steps import PermanentError, StepContext, step
 
 MAX_TITLE_CHARACTERS = 300
@@ -26,6 +29,9 @@ class ProcessInput(BaseModel):
 
     paper: str
     force: bool = Field(False, description="Process the paper even if it has not changed.")
+    text_backend: Literal["pdfium", "grobid"] = Field(
+        "pdfium", description="What reads PDFs: this installation, or the GROBID server of CELERIAC_GROBID_URL."
+    )
 
 
 class ProcessOutput(BaseModel):
@@ -43,7 +49,8 @@ class ProcessOutput(BaseModel):
     processed: int
     unchanged: int
     quarantined: int
-    reason: str | None = Field(None, description="Why the paper, or only its PDF, was set aside.")
+    code: str | None = Field(None, description="Kind of the reason, a word that programs can tell apart.")
+    reason: str | None = Field(None, description="Why the paper, or only its PDF, was set aside, and how to mend it.")
 
 
 @step("process_papers")
@@ -55,32 +62,36 @@ def process_papers(inp: ProcessInput, ctx: StepContext) -> ProcessOutput:
         paper = papers.load_paper(connection, inp.paper)
         if paper is None:
             raise PermanentError(f"there is no paper {inp.paper!r}; run the step 'fetch' of this run again")
-        if not inp.force and papers.is_cut(connection, paper, chunker.cut_name):
+        if not inp.force and papers.is_cut(connection, paper, chunker.cut_name, inp.text_backend):
             pending = papers.chunks_without_vector(connection, paper.id, encoder.model)
             known = len(papers.chunk_ids(connection, paper.id, chunker.cut_name))
             return _output(paper, pending, known, unchanged=True)
-    document, paper = _extract(paper)
+    document, paper = _extract(paper, inp.text_backend, ctx)
     pieces = chunker.cut(paper.id, paper.title, document)
     if not pieces and paper.quarantine_reason is None:
-        paper = replace(paper, quarantine_reason="it has neither a title nor a text")
+        reason = f"it has neither a title nor a text; {MENDING[Code.NO_TEXT]}"
+        paper = replace(paper, quarantine_code=Code.NO_TEXT, quarantine_reason=reason)
     if paper.quarantine_reason is not None:
         ctx.log.warning("quarantined %s: %s", paper.title or paper.id, paper.quarantine_reason)
     with ctx.transaction() as connection:
-        papers.replace_chunks(connection, paper, chunker.cut_name, pieces)
+        papers.replace_chunks(connection, paper, chunker.cut_name, pieces, inp.text_backend)
     return _output(paper, [piece.id for piece in pieces], len(pieces), unchanged=False)
 
 
-def _extract(paper: Paper) -> tuple[Document, Paper]:
+def _extract(paper: Paper, text_backend: str, ctx: StepContext) -> tuple[Document, Paper]:
     """The paper's text, and the paper with the title or the reason for quarantine that reading it brought to light."""
     if paper.pdf_path is None:
         return from_record(paper.abstract), paper
     path = Path(paper.pdf_path)
     try:
-        lines = read_pdf(path)
+        if text_backend == papers.PDFIUM:
+            found = reader().read(path, ctx.check_cancelled)
+        else:
+            found = grobid.read(path, ctx, Config.from_env())
     except UnreadablePdfError as error:
-        return from_record(paper.abstract), replace(paper, quarantine_reason=str(error))
-    title = paper.title or pdf_title(path, lines)[:MAX_TITLE_CHARACTERS]
-    return from_pdf_lines(lines), replace(paper, title=title, quarantine_reason=None)
+        return from_record(paper.abstract), replace(paper, quarantine_code=error.code, quarantine_reason=str(error))
+    title = paper.title or found.title[:MAX_TITLE_CHARACTERS]
+    return found.document, replace(paper, title=title, quarantine_code=None, quarantine_reason=None)
 
 
 def _output(paper: Paper, chunk_ids: list[str], chunks: int, *, unchanged: bool) -> ProcessOutput:
@@ -93,5 +104,6 @@ def _output(paper: Paper, chunk_ids: list[str], chunks: int, *, unchanged: bool)
         processed=int(not unchanged),
         unchanged=int(unchanged),
         quarantined=int(quarantined),
+        code=paper.quarantine_code,
         reason=paper.quarantine_reason,
     )

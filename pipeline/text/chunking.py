@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 from pipeline import ids
 from pipeline.text.document import Document
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 """Raised when the same paper would be read or cut otherwise; every paper is then processed again."""
 
 MAX_TITLE_SHARE = 4
 """The title may take at most a quarter of what the model takes at once."""
 
+OVERLAP_TOKENS = 32
+"""As much as one or two sentences: what is said of something stands with it in one chunk, wherever the cut falls."""
+
 _SLACK = 1.2
+_SENTENCE_START = re.compile(r"(?<=[.!?])[\"'\u201d\u2019)\]]*\s+(?=\S)|\n\n(?=\S)")
+_WORD_START = re.compile(r"\s+(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +54,20 @@ def embedded_text(heading: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the model takes: its longest input, special tokens included, and how many of those it adds."""
+    """What the model takes: its longest input, special tokens included, and how many of those it adds.
+
+    Attributes:
+        overlap_tokens: How much of a chunk's end the next one may begin with; never more than half of it.
+    """
 
     max_tokens: int
     special_tokens: int
+    overlap_tokens: int = OVERLAP_TOKENS
 
 
 def cut_name(tokenizer: str, limits: Limits) -> str:
     """Name of a way to cut texts: papers cut for models that read alike share their chunks."""
-    return f"{tokenizer}/{limits.max_tokens}"
+    return f"{tokenizer}/{limits.max_tokens}/{limits.overlap_tokens}"
 
 
 class Chunker:
@@ -107,12 +119,30 @@ class Chunker:
             stripped = part.strip()
             first = start + part.index(stripped) if stripped else start
             return [(first, first + len(stripped))] if stripped else []
-        pieces = -(-total // room)
-        size = min(room, int(total / pieces * _SLACK) + 1)
+        overlap = min(self._limits.overlap_tokens, room // 2)
+        pieces = -(-total // (room - overlap))
+        size = min(room - overlap, int(total / pieces * _SLACK) + 1)
         # Without its cache: it would keep every text that a long-lived worker ever cut.
         _, offsets = chunk(part, size, self._count, memoize=False, offsets=True)
-        spans = cast("list[tuple[int, int]]", offsets)
-        return [(start + first, start + last) for first, last in spans if part[first:last].strip()]
+        spans = [span for span in cast("list[tuple[int, int]]", offsets) if part[slice(*span)].strip()]
+        starts = [spans[0][0]] if spans else []
+        for (before, _), (first, last) in pairwise(spans):
+            starts.append(self._earlier(part, before, first, last, overlap))
+        return [(start + first, start + last) for first, (_, last) in zip(starts, spans, strict=True)]
+
+    def _earlier(self, text: str, least: int, first: int, last: int, overlap: int) -> int:
+        """Where a chunk of `text[first:last]` begins when it takes in what stands before it, from `least` on.
+
+        At the start of a sentence where one is near enough, else of a word; so that what it takes in is at most
+        `overlap` tokens, and the chunk as a whole still fits.
+        """
+        most = self._count(text[first:last]) + overlap
+        for pattern in (_SENTENCE_START, _WORD_START):
+            for start in (found.end() for found in pattern.finditer(text, least, first)):
+                fits = start < first and self._count(text[start:first]) <= overlap
+                if fits and self._count(text[start:last]) <= most:  # together they may be a token more
+                    return start
+        return first
 
     def _chunk(
         self, paper: str, heading: str, position: int, text: str, section: str, page: int | None, start: int, nth: int

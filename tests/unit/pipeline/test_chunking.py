@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.embedding import embedder
-from pipeline.text.chunking import Chunk, embedded_text
+from pipeline.text.chunking import Chunk, Chunker, Limits, cut_name, embedded_text
 from pipeline.text.document import Line, from_pdf_lines, from_record
 
 MAX_TOKENS = 256
@@ -35,7 +37,42 @@ def test_spans_name_the_text_they_came_from() -> None:
         assert document.text[chunk.char_start : chunk.char_end] == chunk.text
         assert chunk.page == document.page_at(chunk.char_start)
     assert [chunk.position for chunk in chunks] == list(range(len(chunks)))
-    assert " ".join(chunk.text for chunk in chunks).split() == document.text.split()
+    covered = {at for chunk in chunks for at in range(chunk.char_start, chunk.char_end)}
+    assert not [at for at, letter in enumerate(document.text) if at not in covered and not letter.isspace()]
+
+
+def cut_for(limits: Limits, text: str) -> list[Chunk]:
+    encoder = embedder()
+    return Chunker(encoder.count_tokens, limits, "name").cut("paper", "A title", from_record(text))
+
+
+SENTENCES = [f"Sentence number {n} speaks of topic {n % 7} at length." for n in range(200)]
+
+
+@pytest.mark.parametrize("overlap", [0, 8, 32, 100, 1000])
+def test_a_chunk_begins_with_the_last_sentences_of_the_one_before_and_still_fits(overlap: int) -> None:
+    encoder = embedder()
+    chunks = cut_for(Limits(256, 2, overlap), " ".join(SENTENCES))
+    assert len(chunks) > 5
+    for before, chunk in pairwise(chunks):
+        shared = before.text[chunk.char_start - before.char_start :] if chunk.char_start < before.char_end else ""
+        assert encoder.count_tokens(shared) <= overlap
+        assert chunk.text.startswith("Sentence number") or overlap == 8  # less than a sentence
+        assert shared.strip() or overlap == 0
+        assert before.char_start < chunk.char_start
+    assert max(chunk.tokens for chunk in chunks) <= MAX_TOKENS
+
+
+def test_without_sentences_an_overlap_begins_with_a_word() -> None:
+    words = " ".join(f"word{n}" for n in range(600))
+    chunks = cut_for(Limits(128, 2, 24), words)
+    for before, chunk in pairwise(chunks):
+        assert before.char_start < chunk.char_start < before.char_end
+        assert chunk.text.startswith("word")
+
+
+def test_papers_cut_with_another_overlap_are_cut_again() -> None:
+    assert cut_name("name", Limits(256, 2, 0)) != cut_name("name", Limits(256, 2, 32))
 
 
 def test_a_text_just_over_the_limit_is_cut_into_halves_and_not_into_a_whole_and_a_rest() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -10,57 +11,91 @@ from reportlab.pdfgen.canvas import Canvas
 
 from pipeline.sources.local import SHIPPED, locate
 from pipeline.text.document import Line, from_pdf_lines
-from pipeline.text.pdf import (
-    Segment,
-    UnreadablePdfError,
-    find_gutter,
-    pdf_title,
-    printed_title,
-    read_pdf,
-    reading_order,
-    without_running_lines,
-)
+from pipeline.text.faults import UnreadablePdfError
+from pipeline.text.furniture import without_furniture
+from pipeline.text.glyphs import Page, Word
+from pipeline.text.layout import Row, find_gutters, reading_order
+from pipeline.text.pdf import pdf_title, printed_title, read_pdf
 
 CORPUS = locate(SHIPPED).path
 
 
-def row(left: float, right: float, top: float, text: str) -> Segment:
-    return Segment(left, top - 10, right, top, text)
+def words(left: float, base: float, text: str, size: float = 10.0) -> list[Word]:
+    """The words of a line of six-point letters."""
+    found, x = [], left
+    for part in text.split():
+        found.append(Word(x, x + 6.0 * len(part), base, size, part, "Times", is_bold=False, is_spaced=True))
+        x += 6.0 * (len(part) + 0.5)
+    return found
+
+
+def page(*lines: list[Word], number: int = 1) -> Page:
+    return Page(number, 600, 840, tuple(word for line in lines for word in line))
+
+
+def columns(top: float, name: str, rows: int = 5) -> list[list[Word]]:
+    left = [words(50, top - 12 * n, f"{name} left side row number {n}a here") for n in range(rows)]
+    right = [words(310, top - 12 * n, f"{name} right side row number {n}b here") for n in range(rows)]
+    return [line for pair in zip(left, right, strict=True) for line in pair]
+
+
+def texts(rows: Iterable[Row]) -> list[str]:
+    return [row.text for row in rows]
 
 
 def test_the_left_column_is_read_before_the_right_one_however_they_were_drawn() -> None:
-    title = row(50, 550, 800, "title")
-    rows = [row(50, 290, 780 - 12 * i, f"left {i}") for i in range(5)]
-    rows += [row(310, 550, 780 - 12 * i, f"right {i}") for i in range(5)]
-    drawn = [title, *sorted(rows, key=lambda segment: (-segment.top, segment.left))]
-    expected = ["title", *(f"left {i}" for i in range(5)), *(f"right {i}" for i in range(5))]
-    assert [segment.text for segment in reading_order(drawn)] == expected
+    found = texts(reading_order(page(words(50, 800, "title " * 12), *columns(780, "x"))))
+    assert found[1:6] == [f"x left side row number {n}a here" for n in range(5)]
+    assert found[6:] == [f"x right side row number {n}b here" for n in range(5)]
 
 
 def test_a_full_width_line_parts_what_is_above_from_what_is_below() -> None:
-    above = [
-        row(x, x + 240, 780 - 12 * i, f"above {side} {i}") for i in range(4) for side, x in (("l", 50), ("r", 310))
-    ]
-    figure = row(50, 550, 700, "a wide caption")
-    below = [
-        row(x, x + 240, 680 - 12 * i, f"below {side} {i}") for i in range(4) for side, x in (("l", 50), ("r", 310))
-    ]
-    texts = [segment.text for segment in reading_order([*above, figure, *below])]
-    assert texts[:4] == [f"above l {i}" for i in range(4)]
-    assert texts[8] == "a wide caption"
-    assert texts[9:13] == [f"below l {i}" for i in range(4)]
+    found = texts(reading_order(page(*columns(780, "above"), words(50, 700, "wide " * 14), *columns(680, "below"))))
+    assert [text.split()[0] for text in found] == ["above"] * 10 + ["wide"] + ["below"] * 10
+    assert [text.split()[1] for text in found[11:]] == ["left"] * 5 + ["right"] * 5
 
 
-def test_one_column_keeps_the_order_of_the_file() -> None:
-    lines = [row(50, 500 - 7 * i, 780 - 12 * i, str(i)) for i in range(20)]
-    assert find_gutter(lines) is None
-    assert reading_order(lines) == lines
+def test_three_columns_are_read_one_after_the_other() -> None:
+    lines = [
+        words(x, 780 - 12 * n, f"{name} is the side")
+        for n in range(6)
+        for name, x in zip("abc", (50, 220, 390), strict=True)
+    ]
+    assert "".join(text[0] for text in texts(reading_order(page(*lines)))) == "a" * 6 + "b" * 6 + "c" * 6
+
+
+def test_columns_whose_lines_stand_at_other_heights_are_told_apart() -> None:
+    left = [words(50, 780 - 12 * n, f"left side row number {n}a here") for n in range(9)]
+    right = [words(310, 775 - 13 * n, f"right side row number {n}b here") for n in range(9)]
+    found = texts(reading_order(page(*left, *right)))
+    assert [text.split()[0] for text in found] == ["left"] * 9 + ["right"] * 9
+
+
+def test_the_cells_of_a_table_are_no_columns_of_text() -> None:
+    rows = [[*words(50, 780 - 12 * n, f"Name{n}"), *words(310, 780 - 12 * n, f"{n}.5")] for n in range(9)]
+    assert find_gutters(page(*rows)) == []
+    assert texts(reading_order(page(*rows)))[1] == "Name1 1.5"
+
+
+def test_one_column_keeps_its_lines() -> None:
+    lines = [words(50, 780 - 12 * n, "one line of text that goes on " * 2) for n in range(20)]
+    assert find_gutters(page(*lines)) == []
+    assert len(reading_order(page(*lines))) == 20
+
+
+def test_a_raised_mark_belongs_to_its_line() -> None:
+    line = [*words(50, 700, "as was shown"), *words(123, 703.5, "2", size=7), *words(133, 700, "before")]
+    assert texts(reading_order(page(line, words(50, 688, "and again")))) == ["as was shown 2 before", "and again"]
 
 
 def test_running_heads_and_page_numbers_are_left_out_and_the_first_page_keeps_its_title() -> None:
-    pages = [[Line("On Things", n), Line(f"text of page {'abc'[n]}", n), Line(str(n), n)] for n in range(3)]
-    texts = [line.text for line in without_running_lines(pages)]
-    assert texts == ["On Things", *(f"text of page {letter}" for letter in "abc")]
+    def leaf(number: int) -> Page:
+        head = words(50, 820, "On Things", size=18 if number == 1 else 8)
+        body = [words(50, 780 - 12 * n, f"text {'abc'[number - 1]} of line {'xyz'[n]}") for n in range(3)]
+        return page(head, *body, words(300, 20, str(number)), number=number)
+
+    found = [text for leaf in without_furniture([leaf(n) for n in (1, 2, 3)]) for text in texts(reading_order(leaf))]
+    assert found == ["On Things", *(f"text {a} of line {b}" for a in "abc" for b in "xyz")]
 
 
 def test_a_shipped_two_column_pdf_reads_like_the_abstract_that_it_was_made_from() -> None:
