@@ -1,7 +1,8 @@
 """One paper that several catalogues have is one row: what each of them says is kept, and the best of it is shown.
 
-A record finds its paper by what it was fetched under before, else by DOI, else by arXiv id, else by title, year and
-first author. Two records of one catalogue are never one paper. Folders are left alone: their ids come back unchanged.
+A record finds its paper by what it was fetched under before, else by DOI, else by arXiv id, else by PubMed's number,
+else by title, year and first author. Two records of one catalogue are never one paper. Folders are left alone: their
+ids come back unchanged.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
 from pipeline import ids
 from pipeline.sources.record import Record
+from pipeline.sources.values import mapping
 from pipeline.tables import insert, now, paper_keys, paper_records, papers, slices
 
-SOURCES = ("arxiv", "europe_pmc", "crossref", "openalex", "semantic_scholar")
+SOURCES = ("arxiv", "oai_pmh", "pubmed", "europe_pmc", "crossref", "openalex", "semantic_scholar")
 """Catalogues whose records are merged. What an earlier one says of a paper goes before what a later one says."""
 
-_FIELDS = ("title", "text", "authors", "year", "doi", "url")
+_FIELDS = ("title", "text", "authors", "year", "doi", "url", "arxiv_id", "venue", "pdf_url")
 _SHORTEST_TITLE = 20
 """Letters and digits: shorter titles (`Introduction`) are those of many papers."""
 
@@ -42,13 +45,15 @@ class Merged:
     provenance: Mapping[str, str]
 
 
-def keys_of(source: str, record: Record) -> Iterator[str]:
+def keys_of(record: Record) -> Iterator[str]:
     """By what a paper is known again, the surest first."""
     doi = (record.doi or "").lower().removeprefix("https://doi.org/")
     if doi and not doi.startswith(_ARXIV_DOI):
         yield f"doi:{doi}"
-    if arxiv := _arxiv_id(source, record, doi):
+    if arxiv := _arxiv_id(record, doi):
         yield f"arxiv:{arxiv}"
+    if pmid := mapping(record.details.get("ids")).get("pmid"):
+        yield f"pmid:{pmid}"
     title = _letters(record.title)
     if len(title) >= _SHORTEST_TITLE and record.year is not None and record.authors:
         yield f"title:{title}:{record.year}:{_letters(record.authors[0].split()[-1])}"
@@ -74,7 +79,18 @@ def merge(found: Sequence[tuple[str, Record]]) -> Merged:
         if getattr(record, name):
             best = replace(best, **{name: getattr(record, name)})
             provenance[name] = source
-    return Merged(best, provenance)
+    details: dict[str, Any] = {}
+    for source, record in order:
+        for name, value in record.details.items():
+            if name == "ids":
+                details["ids"] = {**mapping(value), **details.get("ids", {})}
+                provenance.update(
+                    {f"details.ids.{one}": source for one in value if f"details.ids.{one}" not in provenance}
+                )
+            elif name not in details:
+                details[name] = value
+                provenance[f"details.{name}"] = source
+    return Merged(replace(best, details=details), provenance)
 
 
 def _known(connection: Connection, source: str, origin: str, external: list[str]) -> dict[str, str]:
@@ -89,7 +105,7 @@ def _known(connection: Connection, source: str, origin: str, external: list[str]
 
 def _matched(connection: Connection, source: str, origin: str, records: Sequence[Record]) -> dict[str, str]:
     """The paper of each record that is new: one that another source has brought, or its own."""
-    keys = {record.external_id: list(keys_of(source, record)) for record in records}
+    keys = {record.external_id: list(keys_of(record)) for record in records}
     owners: dict[str, str] = {}
     for some in slices(sorted({key for listed in keys.values() for key in listed})):
         query = select(paper_keys.c.key, paper_keys.c.paper_id).where(paper_keys.c.key.in_(some))
@@ -136,17 +152,18 @@ def _keep(
             "origin": origin,
             "external_id": external,
             "paper_id": owned[external],
-            "content": json.dumps({name: getattr(record, name) for name in _FIELDS}, ensure_ascii=False),
+            "content": json.dumps({name: getattr(record, name) for name in (*_FIELDS, "details")}, ensure_ascii=False),
+            "original": record.original,
         }
         for external, record in by_id.items()
     ]
     statement = insert(connection, paper_records).values(seen_at=now(connection))
     statement = statement.on_conflict_do_update(
         index_elements=["source", "origin", "external_id"],
-        set_={name: statement.excluded[name] for name in ("content", "seen_at")},
+        set_={name: statement.excluded[name] for name in ("content", "original", "seen_at")},
     )
     connection.execute(statement, rows)
-    keys = {key: owned[external] for external, record in by_id.items() for key in keys_of(source, record)}
+    keys = {key: owned[external] for external, record in by_id.items() for key in keys_of(record)}
     if keys:
         listed = [{"key": key, "paper_id": paper} for key, paper in sorted(keys.items())]
         connection.execute(insert(connection, paper_keys).on_conflict_do_nothing(index_elements=["key"]), listed)
@@ -154,8 +171,9 @@ def _keep(
 
 def _merged(connection: Connection, wanted: list[str]) -> dict[str, Merged]:
     found: dict[str, list[tuple[str, Record]]] = {paper: [] for paper in wanted}
+    said = (paper_records.c.paper_id, paper_records.c.source, paper_records.c.external_id, paper_records.c.content)
     for some in slices(wanted):
-        query = select(paper_records).where(paper_records.c.paper_id.in_(some)).order_by(paper_records.c.external_id)
+        query = select(*said).where(paper_records.c.paper_id.in_(some)).order_by(paper_records.c.external_id)
         for row in connection.execute(query):
             found[row.paper_id].append((row.source, _record(row.external_id, json.loads(row.content))))
     return {paper: merge(listed) for paper, listed in found.items()}
@@ -169,13 +187,39 @@ def _record(external_id: str, content: dict[str, object]) -> Record:
     return Record(external_id, **values)  # type: ignore[arg-type]
 
 
-def _arxiv_id(source: str, record: Record, doi: str) -> str:
-    if source == "arxiv":
-        return record.external_id.lower()
+def _arxiv_id(record: Record, doi: str) -> str:
+    if record.arxiv_id:
+        return record.arxiv_id.lower()
     if doi.startswith(_ARXIV_DOI):
         return _VERSION.sub("", doi.removeprefix(_ARXIV_DOI))
     found = _ARXIV_URL.search(record.url or "")
     return _VERSION.sub("", found[1].lower()) if found else ""
+
+
+def forget(connection: Connection, source: str, origin: str, external_ids: Sequence[str]) -> int:
+    """A catalogue has taken records back: papers that no other describes go, with all that was stored of them.
+
+    Returns:
+        How many papers went.
+    """
+    known = _known(connection, source, origin, list(external_ids))
+    for some in slices(list(known)):
+        connection.execute(
+            delete(paper_records).where(
+                paper_records.c.source == source,
+                paper_records.c.origin == origin,
+                paper_records.c.external_id.in_(some),
+            )
+        )
+    gone = 0
+    for some in slices(sorted(set(known.values()))):
+        kept = set(
+            connection.execute(select(paper_records.c.paper_id).where(paper_records.c.paper_id.in_(some))).scalars()
+        )
+        alone = [paper for paper in some if paper not in kept]
+        connection.execute(delete(paper_keys).where(paper_keys.c.paper_id.in_(alone)))
+        gone += connection.execute(delete(papers).where(papers.c.id.in_(alone))).rowcount
+    return gone
 
 
 def _letters(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from pipeline.sources.record import Record
 from pipeline.tables import chunks, embeddings, insert, now, paper_cuts, papers, slices
 from pipeline.text.chunking import CHUNKER_VERSION, Chunk, embedded_text
 
+PDFIUM = "pdfium"
+"""The text backend that comes with the installation (`pipeline.text.reader`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Paper:
@@ -25,6 +28,7 @@ class Paper:
     abstract: str
     pdf_path: str | None
     content_hash: str
+    quarantine_code: str | None
     quarantine_reason: str | None
 
 
@@ -53,28 +57,27 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
         provenance = {paper: json.dumps(found.provenance) for paper, found in merged.items()}
     else:
         by_id = {ids.paper_id(source, origin, record.external_id): record for record in records}
-    known: dict[str, tuple[str, str | None]] = {}
+    known: dict[str, Any] = {}
     for some in slices(list(by_id)):
-        rows = connection.execute(
-            select(papers.c.id, papers.c.content_hash, papers.c.pdf_path).where(papers.c.id.in_(some))
-        )
-        known.update({row.id: (row.content_hash, row.pdf_path) for row in rows})
+        rows = connection.execute(select(papers).where(papers.c.id.in_(some)))
+        known.update({row.id: row for row in rows.mappings()})
     new: list[str] = []
     updated: list[str] = []
     for paper, record in by_id.items():
         if paper not in known:
             new.append(paper)
-        elif known[paper][0] != record.content_hash():
+        elif known[paper]["content_hash"] != record.content_hash():
             updated.append(paper)
-        elif known[paper][1] != _path(record):
-            # The folder is the same but spelled otherwise, or the installation moved: equal content in another place.
-            connection.execute(update(papers).where(papers.c.id == paper).values(pdf_path=_path(record)))
+        else:
+            _describe(connection, known[paper], _row(paper, source, origin, record, provenance.get(paper)))
     for some in slices([*new, *updated]):
         statement = insert(connection, papers).values(updated_at=now(connection))
         changed = {name: statement.excluded[name] for name in _CHANGING}
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=changed)
         changed_rows = [_row(paper, source, origin, by_id[paper], provenance.get(paper)) for paper in some]
         connection.execute(statement, changed_rows)
+        faulty = papers.c.id.in_(some) & papers.c.quarantine_reason.is_not(None)
+        connection.execute(update(papers).where(faulty).values(quarantined_at=now(connection)))
     if source not in merging.SOURCES:
         _forget_faulty(connection, source, origin, by_id)
     return Fetched(tuple(by_id), len(new), len(updated), len(by_id) - len(new) - len(updated))
@@ -88,30 +91,37 @@ def load_paper(connection: Connection, paper_id: str) -> Paper | None:
     return Paper(*row) if row is not None else None
 
 
-def content_key(paper: Paper) -> str:
+def content_key(paper: Paper, text_backend: str = PDFIUM) -> str:
     """Changes whenever the same paper would get other chunks."""
-    return f"{paper.content_hash}/{CHUNKER_VERSION}"
+    by = "" if paper.pdf_path is None or text_backend == PDFIUM else f"/{text_backend}"
+    return f"{paper.content_hash}/{CHUNKER_VERSION}{by}"
 
 
-def is_cut(connection: Connection, paper: Paper, cut: str) -> bool:
+def is_cut(connection: Connection, paper: Paper, cut: str, text_backend: str = PDFIUM) -> bool:
     """Whether the chunks of a cut are those of the paper as it is now."""
     query = select(paper_cuts.c.content_key).where(paper_cuts.c.paper_id == paper.id, paper_cuts.c.cut == cut)
-    return connection.execute(query).scalar_one_or_none() == content_key(paper)
+    return connection.execute(query).scalar_one_or_none() == content_key(paper, text_backend)
 
 
-def replace_chunks(connection: Connection, paper: Paper, cut: str, new: Sequence[Chunk]) -> None:
+def replace_chunks(
+    connection: Connection, paper: Paper, cut: str, new: Sequence[Chunk], text_backend: str = PDFIUM
+) -> None:
     """Make `new` the only chunks of a cut, and note what they were made from and what reading brought to light."""
     # The paper's row first: its lock makes two runs that process the same paper take turns.
     connection.execute(
         update(papers)
         .where(papers.c.id == paper.id)
-        .values(title=paper.title, quarantine_reason=paper.quarantine_reason)
+        .values(
+            title=paper.title,
+            quarantine_code=paper.quarantine_code,
+            quarantine_reason=paper.quarantine_reason,
+            quarantined_at=None if paper.quarantine_reason is None else now(connection),
+        )
     )
-    made_from = {"paper_id": paper.id, "cut": cut, "content_key": content_key(paper)}
+    key = content_key(paper, text_backend)
+    made_from = {"paper_id": paper.id, "cut": cut, "content_key": key}
     noted = insert(connection, paper_cuts).values(made_from)
-    connection.execute(
-        noted.on_conflict_do_update(index_elements=["paper_id", "cut"], set_={"content_key": content_key(paper)})
-    )
+    connection.execute(noted.on_conflict_do_update(index_elements=["paper_id", "cut"], set_={"content_key": key}))
     connection.execute(delete(chunks).where(chunks.c.paper_id == paper.id, chunks.c.cut == cut))
     if new:
         connection.execute(
@@ -159,6 +169,9 @@ def chunks_without_vector(connection: Connection, paper_id: str, model: Embeddin
     return list(connection.execute(query).scalars())
 
 
+_DESCRIBING = ("pdf_path", "arxiv_id", "venue", "pdf_url", "details", "provenance")
+"""What may change without any text to be read again: a folder has moved, a paper was cited once more."""
+
 _CHANGING = (
     "title",
     "abstract",
@@ -166,11 +179,12 @@ _CHANGING = (
     "year",
     "doi",
     "url",
-    "pdf_path",
     "content_hash",
+    "quarantine_code",
     "quarantine_reason",
+    "quarantined_at",
     "updated_at",
-    "provenance",
+    *_DESCRIBING,
 )
 
 
@@ -186,11 +200,23 @@ def _row(paper: str, source: str, origin: str, record: Record, provenance: str |
         "year": record.year,
         "doi": record.doi,
         "url": record.url,
+        "arxiv_id": record.arxiv_id,
+        "venue": record.venue,
+        "pdf_url": record.pdf_url,
+        "details": json.dumps(record.details, ensure_ascii=False) if record.details else None,
         "pdf_path": _path(record),
         "content_hash": record.content_hash(),
+        "quarantine_code": record.fault_code if record.fault is not None else None,
         "quarantine_reason": record.fault,
+        "quarantined_at": None,
         "provenance": provenance,
     }
+
+
+def _describe(connection: Connection, known: Mapping[str, Any], row: Mapping[str, Any]) -> None:
+    changed = {name: row[name] for name in _DESCRIBING if row[name] != known[name]}
+    if changed:
+        connection.execute(update(papers).where(papers.c.id == row["id"]).values(changed))
 
 
 def _path(record: Record) -> str | None:

@@ -102,7 +102,8 @@ paper_records = Table(
     Column("origin", Text, primary_key=True),
     Column("external_id", Text, primary_key=True),
     Column("paper_id", Text, nullable=False, comment="the paper that this source describes"),
-    Column("content", Text, nullable=False, comment="JSON: what the source says"),
+    Column("content", Text, nullable=False, comment="JSON: what the source says, by our names"),
+    Column("original", Text, nullable=False, comment="the source's own record, whole: JSON or XML"),
     Column("seen_at", Double, nullable=False),
     Index("ix_paper_records_paper_id", "paper_id"),
 )
@@ -186,6 +187,8 @@ entries = Table(
     UniqueConstraint("collection_id", "chunk_id"),
     Index("ix_entries_collection_id_paper_id", "collection_id", "paper_id"),
     Index("ix_entries_paper_id", "paper_id"),
+    # No id is given twice, so that a sum of ids tells one state of a collection from another.
+    sqlite_autoincrement=True,
 )
 
 Id = TypeVar("Id", str, int)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.sources.crossref import plain
 from pipeline.sources.record import Record, RecordError, parse_record
+from pipeline.sources.values import items, joined, mapping, objects, person, plain, string, strings
 from pipeline.sources.web import Client, Host, Page, Query, check_whole, json_of
 from workflows.builtin.outbound import Answer
 from workflows.model.errors import PermanentError, TransientError
 
 HOST = Host("europe_pmc", "https://www.ebi.ac.uk/europepmc/webservices/rest", "CELERIAC_EUROPE_PMC_URL", "5/1s", 500)
+
+_FREE = frozenset({"OA", "F"})
+"""Codes of availability: open access, free."""
 
 
 def page(client: Client, query: Query, cursor: str | None, size: int) -> Page:
@@ -27,11 +31,10 @@ def page(client: Client, query: Query, cursor: str | None, size: int) -> Page:
 
 
 def _page(answer: Answer, mark: str, taken: int) -> Page:
-    told = json_of(answer)
-    if isinstance(told, Mapping) and told.get("errMsg"):
+    told = mapping(json_of(answer))
+    if told.get("errMsg"):
         raise PermanentError(f"Europe PMC refuses the query: {str(told['errMsg'])[:300]}")
-    results = told.get("resultList") if isinstance(told, Mapping) else None
-    found = results.get("result") if isinstance(results, Mapping) else None
+    found = mapping(told.get("resultList")).get("result")
     if not isinstance(found, list):
         raise TransientError(f"{answer.url} answered something else than records")
     total, more = told.get("hitCount"), told.get("nextCursorMark")
@@ -47,26 +50,61 @@ def _record(value: Any) -> Record | None:
     if not isinstance(value, Mapping):
         return None
     kind, number = str(value.get("source") or "MED"), str(value.get("id") or "")
-    authors = value.get("authorList")
-    listed = authors.get("author") if isinstance(authors, Mapping) else None
+    contributors = [_person(one) for one in objects(mapping(value.get("authorList")).get("author"))]
+    issue = mapping(value.get("journalInfo"))
+    journal = mapping(issue.get("journal"))
+    book = mapping(value.get("bookOrReportDetails"))
+    addresses = objects(mapping(value.get("fullTextUrlList")).get("fullTextUrl"))
+    free = [one for one in addresses if one.get("availabilityCode") in _FREE and one.get("documentStyle") == "pdf"]
+    published = string(value.get("firstPublicationDate")) or string(issue.get("printPublicationDate"))
     try:
         return parse_record(
             {
                 "_id": f"{kind}:{number}" if number else None,
-                "title": plain(str(value.get("title") or "")).rstrip("."),
-                "text": plain(str(value.get("abstractText") or "")),
-                "authors": [_name(author) for author in listed or () if isinstance(author, Mapping)],
-                "year": str(value.get("pubYear") or ""),
-                "doi": str(value.get("doi") or "").lower(),
+                "title": plain(string(value.get("title"))).rstrip("."),
+                "text": plain(string(value.get("abstractText"))),
+                "authors": [one["name"] for one in contributors],
+                "year": string(value.get("pubYear")),
+                "doi": string(value.get("doi")).lower(),
                 "url": f"https://europepmc.org/article/{kind}/{number}",
-            }
+                "venue": plain(string(journal.get("title")) or string(book.get("comprisingTitle"))),
+                "pdf_url": string(free[0].get("url")) if free else "",
+                "published": published,
+                "updated": string(value.get("dateOfRevision")),
+                "type": strings(items(mapping(value.get("pubTypeList")).get("pubType"))),
+                "language": string(value.get("language")),
+                "publisher": string(book.get("publisher")),
+                "volume": string(issue.get("volume")),
+                "issue": string(issue.get("issue")),
+                "pages": string(value.get("pageInfo")),
+                "issn": strings((journal.get("issn"), journal.get("essn"))),
+                "keywords": strings(items(mapping(value.get("keywordList")).get("keyword"))),
+                "subjects": strings(
+                    one.get("descriptorName")
+                    for one in objects(mapping(value.get("meshHeadingList")).get("meshHeading"))
+                ),
+                "license": strings((value.get("license"),)),
+                "funders": strings(one.get("agency") for one in objects(mapping(value.get("grantsList")).get("grant"))),
+                "is_open_access": {"Y": True, "N": False}.get(string(value.get("isOpenAccess"))),
+                "citations": value.get("citedByCount"),
+                "ids": {name: string(value.get(name)) for name in ("pmid", "pmcid")},
+                "contributors": contributors,
+                "links": strings(one.get("url") for one in addresses),
+            },
+            original=json.dumps(value),
         )
     except RecordError:
         return None
 
 
-def _name(author: Mapping[Any, Any]) -> str:
+def _person(author: Mapping[str, Any]) -> dict[str, Any]:
     """A person, or a group that wrote together."""
-    parts = [str(author.get(name) or "") for name in ("firstName", "lastName")]
-    person = " ".join(part for part in parts if part)
-    return person or str(author.get("fullName") or author.get("collectiveName") or "")
+    name = (
+        joined(author.get("firstName"), author.get("lastName"))
+        or string(author.get("fullName"))
+        or string(author.get("collectiveName"))
+    )
+    known = mapping(author.get("authorId"))
+    places = objects(mapping(author.get("authorAffiliationDetailsList")).get("authorAffiliation"))
+    orcid = known.get("value") if known.get("type") == "ORCID" else None
+    return person(name, orcid, (one.get("affiliation") for one in places))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.sources.record import Record, RecordError, file_hash, parse_record
+from pipeline.text.faults import MENDING, Code
 from workflows.model.errors import PermanentError
 
 SHIPPED = "corpus://shipped"
@@ -108,7 +109,7 @@ def _read_lines(corpus: Path) -> Iterator[Record]:
 
 
 def _faulty(corpus: Path, number: int, reason: str) -> Record:
-    return Record(f"{corpus.name}:{number}", fault=f"line {number}: {reason}")
+    return _set_aside(Record(f"{corpus.name}:{number}"), Code.BAD_RECORD, f"line {number}: {reason}")
 
 
 def _lines(file: Iterator[bytes]) -> Iterator[bytes]:
@@ -132,10 +133,14 @@ def _parse_line(line: bytes) -> Record:
 def _with_pdf(record: Record, pdf: Path) -> Record:
     try:
         if pdf.stat().st_size > MAX_PDF_BYTES:
-            return replace(record, fault=f"{pdf.name} is larger than {MAX_PDF_BYTES // 1_000_000} MB")
+            return _set_aside(record, Code.TOO_LARGE, f"{pdf.name} is larger than {MAX_PDF_BYTES // 1_000_000} MB")
         return replace(record, pdf=pdf, pdf_hash=file_hash(pdf))
     except OSError as error:
-        return replace(record, fault=f"{pdf.name} cannot be read: {error.strerror}")
+        return _set_aside(record, Code.UNREADABLE, f"{pdf.name} cannot be read: {error.strerror}")
+
+
+def _set_aside(record: Record, code: Code, what: str) -> Record:
+    return replace(record, fault=f"{what}; {MENDING[code]}", fault_code=code)
 
 
 def _file_name(external_id: str) -> str:

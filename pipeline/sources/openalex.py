@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.sources.crossref import plain
 from pipeline.sources.record import Record, RecordError, parse_record
+from pipeline.sources.values import items, joined, mapping, objects, person, plain, string, strings
 from pipeline.sources.web import Client, Host, Page, Query, check_whole, json_of
 from workflows.builtin.outbound import Answer
 from workflows.model.errors import TransientError
@@ -15,7 +17,7 @@ from workflows.settings import Config
 HOST = Host("openalex", "https://api.openalex.org", "CELERIAC_OPENALEX_URL", "5/1s", 200)
 KEY_VARIABLE = "CELERIAC_OPENALEX_KEY"
 
-_FIELDS = "id,doi,display_name,publication_year,authorships,abstract_inverted_index,primary_location"
+_ARXIV = re.compile(r"arxiv\.org/abs/([\w.-]+(?:/\d{7})?)", re.IGNORECASE)
 _MOST_WORDS = 20_000
 
 
@@ -25,7 +27,7 @@ def page(client: Client, query: Query, cursor: str | None, size: int) -> Page:
     A text such as `cites:W2741809807` is a filter, so that citations can be followed.
     """
     place, _, taken = (cursor or "*\n0").partition("\n")
-    params = {"per-page": str(size), "cursor": place, "select": _FIELDS}
+    params = {"per-page": str(size), "cursor": place}
     filters = []
     if query.text.partition(":")[0].replace("_", "").replace(".", "").isalpha() and ":" in query.text:
         filters.append(query.text)
@@ -58,20 +60,53 @@ def _page(answer: Answer, taken: int) -> Page:
 def _record(work: Any) -> Record | None:
     if not isinstance(work, Mapping) or not isinstance(work.get("id"), str):
         return None
-    doi = str(work.get("doi") or "").removeprefix("https://doi.org/").lower()
-    place = work.get("primary_location")
-    landing = place.get("landing_page_url") if isinstance(place, Mapping) else None
+    place, best = mapping(work.get("primary_location")), mapping(work.get("best_oa_location"))
+    journal, biblio = mapping(place.get("source")), mapping(work.get("biblio"))
+    contributors = [_person(one) for one in objects(work.get("authorships"))]
+    known = {
+        str(name): string(one).rpartition("/")[2] for name, one in mapping(work.get("ids")).items() if name != "doi"
+    }
+    landings = [string(one.get("landing_page_url")) for one in (place, best, *objects(work.get("locations")))]
     try:
         return parse_record(
             {
                 "_id": work["id"].rpartition("/")[2],
-                "title": plain(str(work.get("display_name") or "")),
+                "title": plain(string(work.get("display_name")) or string(work.get("title"))),
                 "text": abstract_of(work.get("abstract_inverted_index")),
-                "authors": [_author(one) for one in work.get("authorships") or ()],
+                "authors": [one["name"] for one in contributors],
                 "year": work.get("publication_year"),
-                "doi": doi,
-                "url": landing if isinstance(landing, str) else work["id"],
-            }
+                "doi": string(work.get("doi")).lower(),
+                "url": string(place.get("landing_page_url")) or work["id"],
+                "arxiv_id": next((found[1] for found in map(_ARXIV.search, landings) if found), ""),
+                "venue": plain(string(journal.get("display_name"))),
+                "pdf_url": string(best.get("pdf_url")) or string(place.get("pdf_url")),
+                "published": string(work.get("publication_date")),
+                "updated": string(work.get("updated_date"))[:10],
+                "type": string(work.get("type")),
+                "language": string(work.get("language")),
+                "publisher": string(journal.get("host_organization_name")),
+                "volume": string(biblio.get("volume")),
+                "issue": string(biblio.get("issue")),
+                "pages": joined(biblio.get("first_page"), biblio.get("last_page"), by="-"),
+                "issn": strings(items(journal.get("issn"))),
+                "keywords": strings(one.get("display_name") for one in objects(work.get("keywords"))),
+                "subjects": strings(
+                    one.get("display_name") for one in objects(work.get("topics")) or objects(work.get("concepts"))
+                ),
+                "license": strings((best.get("license") or place.get("license"),)),
+                "funders": strings(
+                    one.get("funder_display_name") or one.get("display_name")
+                    for one in objects(work.get("grants")) or objects(work.get("funders"))
+                ),
+                "is_open_access": mapping(work.get("open_access")).get("is_oa"),
+                "is_retracted": work.get("is_retracted"),
+                "citations": work.get("cited_by_count"),
+                "references": work.get("referenced_works_count"),
+                "ids": known,
+                "contributors": contributors,
+                "links": strings(landings),
+            },
+            original=json.dumps(work),
         )
     except RecordError:
         return None
@@ -91,7 +126,8 @@ def abstract_of(index: Any) -> str:
     return plain(" ".join(word for _, word in sorted(places)))
 
 
-def _author(authorship: Any) -> str:
-    author = authorship.get("author") if isinstance(authorship, Mapping) else None
-    name = author.get("display_name") if isinstance(author, Mapping) else None
-    return name if isinstance(name, str) else ""
+def _person(authorship: Mapping[str, Any]) -> dict[str, Any]:
+    author = mapping(authorship.get("author"))
+    name = string(author.get("display_name")) or string(authorship.get("raw_author_name"))
+    places = (one.get("display_name") for one in objects(authorship.get("institutions")))
+    return person(name, author.get("orcid"), places)

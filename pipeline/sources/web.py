@@ -6,6 +6,7 @@ A source turns a query and a cursor into a request, and an answer into a `Page` 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ LONGEST_NAP_SECONDS = 30.0
 
 LIMITS = Limits(total_bytes=50_000_000, total_seconds=120.0, step_seconds=60.0)
 
+_PLAIN_DOCTYPE = re.compile(
+    rb"""<!DOCTYPE\s+[\w:.-]+(?:\s+(?:PUBLIC\s+(?:"[^"<>]*"|'[^'<>]*')|SYSTEM)\s+(?:"[^"<>]*"|'[^'<>]*'))?\s*>"""
+)
+"""Names a DTD, which is not loaded; it declares nothing by itself."""
+
 T = TypeVar("T")
 
 
@@ -37,7 +43,7 @@ class Host:
 
     Attributes:
         name: Also of its rate limit.
-        url: Its base URL, without a slash at the end; `variable` may name another.
+        url: Its base URL, without a slash at the end; the setting `variable`, where there is one, may name another.
         rate: What it asks all clients of one user to keep, as in `1/3s`.
         page_size: Records that are asked for at once.
     """
@@ -69,11 +75,17 @@ class Page:
     Attributes:
         next: Cursor of the next page; None when this is the last.
         total: How many records there are in all, as far as the catalogue says.
+        removed: Ids of records that the catalogue has taken back.
     """
 
     records: tuple[Record, ...]
     next: str | None
     total: int | None
+    removed: tuple[str, ...] = ()
+
+
+class StaleCursorError(PermanentError):
+    """The catalogue does not know a cursor any more; the query has to be begun anew."""
 
 
 class Source(Protocol):
@@ -93,7 +105,7 @@ class Client:
     def __init__(self, host: Host, ctx: StepContext, config: Config) -> None:
         self._host = host
         self._ctx = ctx
-        self._base = config.text(host.variable, host.url).rstrip("/")
+        self._base = (config.text(host.variable, host.url) if host.variable else host.url).rstrip("/")
         self.mailto = config.text("CELERIAC_MAILTO", "")
         self._outbound = Outbound(NetworkRules.of(config), user_agent=_user_agent(self.mailto))
 
@@ -110,10 +122,13 @@ class Client:
         parse: Callable[[Answer], T],
         *,
         headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        limits: Limits = LIMITS,
     ) -> T:
         """Ask, and parse the answer; what passes is tried again.
 
         Args:
+            body: Sent by POST; without one it is a GET.
             parse: Raises TransientError for an answer that is not whole, PermanentError for one that says no.
 
         Raises:
@@ -125,7 +140,9 @@ class Client:
             wait: float | None = None
             try:
                 url = f"{self._base}{path}"
-                answer = self._outbound.request("GET", url, params=params, headers=headers, limits=LIMITS)
+                answer = self._outbound.request(
+                    "GET" if body is None else "POST", url, params=params, headers=headers, body=body, limits=limits
+                )
                 wait = answer.retry_after_seconds(time.time())
                 return parse(answer)
             except TransientError as error:
@@ -156,20 +173,29 @@ def json_of(answer: Answer) -> Any:
         raise TransientError(f"{answer.url} answered no whole JSON: {error}") from error
 
 
-def xml_of(answer: Answer) -> ET.Element:
-    """The answer's XML.
+def xml_of(answer: Answer, root: str) -> ET.Element:
+    """The answer's XML, whose outermost element must be `root`.
 
     Raises:
-        TransientError: it broke off on the way.
-        PermanentError: it has a DTD, in which entities could grow without end.
+        TransientError: it broke off on the way, or is another document: busy servers answer pages that say so.
+        PermanentError: it declares entities, which could grow without end.
     """
-    body = answer.check().body
+    body = _PLAIN_DOCTYPE.sub(b"", answer.check().body, count=1)
     if b"<!DOCTYPE" in body[:100_000] or b"<!ENTITY" in body:
-        raise PermanentError(f"{answer.url} answered XML with a DTD, which is not read")
+        raise PermanentError(f"{answer.url} answered XML with a DTD of its own, which is not read")
     try:
-        return ET.fromstring(body)  # noqa: S314 - without a DTD there is nothing to expand
+        found = ET.fromstring(body)  # noqa: S314 - without a DTD there is nothing to expand
     except ET.ParseError as error:
         raise TransientError(f"{answer.url} answered no whole XML: {error}") from error
+    if found.tag != root:
+        raise TransientError(f"{answer.url} answered <{found.tag[:100]}> instead of <{root}>")
+    return found
+
+
+def words(element: ET.Element | None, path: str = "") -> str:
+    """All text within an element, or within the first at a path under it, as one line."""
+    found = element.find(path) if element is not None and path else element
+    return " ".join("".join(found.itertext()).split()) if found is not None else ""
 
 
 def check_whole(page: Page, taken: int) -> Page:

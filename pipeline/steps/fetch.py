@@ -8,9 +8,10 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline import pages, papers
-from pipeline.sources import arxiv, crossref, europe_pmc, local, openalex, semantic_scholar
-from pipeline.sources.web import Client, Query, Source
+from pipeline import merging, pages, papers
+from pipeline.sources import arxiv, crossref, europe_pmc, local, openalex, pubmed, semantic_scholar
+from pipeline.sources.oai_pmh import Repository
+from pipeline.sources.web import Client, Query, Source, StaleCursorError
 from workflows.settings import Config
 from workflows.steps import StepContext, step
 
@@ -25,6 +26,7 @@ WEB: dict[str, ModuleType] = {
     "crossref": crossref,
     "europe_pmc": europe_pmc,
     "openalex": openalex,
+    "pubmed": pubmed,
     "semantic_scholar": semantic_scholar,
 }
 
@@ -36,8 +38,8 @@ class FetchInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    source: Literal["local", "arxiv", "crossref", "europe_pmc", "openalex", "semantic_scholar"] = Field(
-        "local", description="Kind of source."
+    source: Literal["local", "arxiv", "crossref", "europe_pmc", "oai_pmh", "openalex", "pubmed", "semantic_scholar"] = (
+        Field("local", description="Kind of source.")
     )
     path: str = Field(
         local.SHIPPED,
@@ -45,7 +47,16 @@ class FetchInput(BaseModel):
         "corpus://shipped is the corpus that comes with the installation.",
     )
     query: str | None = Field(
-        None, min_length=1, max_length=2000, description="Of a source on the web: what to look for, in its own words."
+        None,
+        min_length=1,
+        max_length=2000,
+        description="Of a source on the web: what to look for, in its own words; of `oai_pmh` a set, all without one.",
+    )
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        max_length=1000,
+        description="Of `oai_pmh`: base URL of the repository; arXiv's without one.",
     )
     since: date | None = Field(None, description="Only what is new or has changed since this day.")
     incremental: bool = Field(False, description="Only what has changed since the last fetch of the same query.")
@@ -55,8 +66,10 @@ class FetchInput(BaseModel):
     def _fits_its_source(self) -> FetchInput:
         if self.source == "local" and (self.query or self.since or self.incremental):
             raise ValueError("`query`, `since` and `incremental` are for sources on the web; a folder is read whole")
-        if self.source != "local" and not (self.query and self.query.strip()):
+        if self.source not in ("local", "oai_pmh") and not (self.query and self.query.strip()):
             raise ValueError(f"the source '{self.source}' needs a `query`")
+        if self.url is not None and self.source != "oai_pmh":
+            raise ValueError("`url` is for the source 'oai_pmh'; the others have their own")
         return self
 
 
@@ -69,6 +82,7 @@ class FetchOutput(BaseModel):
     updated: int
     unchanged: int
     quarantined: int = Field(description="Records that could not be read; the steps after this one count them too.")
+    removed: int = Field(0, description="Papers that the source has taken back; they are not searched any more.")
     left_out: int = Field(description="Papers beyond the limit.")
 
 
@@ -77,7 +91,8 @@ def fetch(inp: FetchInput, ctx: StepContext) -> FetchOutput:
     """Read a source and keep what is new or changed; equal input changes nothing."""
     if inp.source == "local":
         return _fetch_folder(inp, ctx)
-    return _fetch_from_web(inp, cast("Source", WEB[inp.source]), ctx)
+    source = Repository(inp.url) if inp.source == "oai_pmh" else WEB[inp.source]
+    return _fetch_from_web(inp, cast("Source", source), ctx)
 
 
 def _fetch_folder(inp: FetchInput, ctx: StepContext) -> FetchOutput:
@@ -104,24 +119,34 @@ def _fetch_folder(inp: FetchInput, ctx: StepContext) -> FetchOutput:
 
 def _fetch_from_web(inp: FetchInput, source: Source, ctx: StepContext) -> FetchOutput:
     """Page by page, each saved before the next is asked for; a try that follows goes on behind the last."""
-    assert inp.query is not None
-    text = " ".join(inp.query.split())
+    text = " ".join((inp.query or "").split())
+    origin = inp.url or inp.source
+    asked = f"{inp.url} {text}".strip() if inp.url else text
     with ctx.read() as connection:
         done = pages.progress(connection, ctx.run_id, ctx.step_id)
-        last = pages.mark(connection, inp.source, text) if inp.incremental else None
+        last = pages.mark(connection, inp.source, asked) if inp.incremental else None
     query = Query(text, _since(inp.since, last))
     if done.pages:
         ctx.log.info("going on behind page %d, with %d papers", done.pages, len(done.paper_ids))
+    removed = 0
     with Client(source.HOST, ctx, Config.from_env()) as client:
         while not done.is_done and len(done.paper_ids) < inp.limit:
             ctx.check_cancelled()
-            size = min(source.HOST.page_size, inp.limit - len(done.paper_ids))
-            page = source.page(client, query, done.cursor, size)
-            taken = [record for record in page.records if record.title or record.text][
-                : inp.limit - len(done.paper_ids)
-            ]
+            wanted = inp.limit - len(done.paper_ids)
+            try:
+                page = source.page(client, query, done.cursor, min(source.HOST.page_size, wanted))
+            except StaleCursorError as error:
+                if not done.pages:
+                    raise
+                ctx.log.warning("%s; beginning anew, what is there already costs little", error)
+                with ctx.transaction() as connection:
+                    pages.forget(connection, ctx.run_id, ctx.step_id)
+                done = pages.Progress()
+                continue
+            taken = [record for record in page.records if record.title or record.text][:wanted]
             with ctx.write() as connection:
-                saved = papers.save_records(connection, inp.source, inp.source, taken)
+                saved = papers.save_records(connection, inp.source, origin, taken)
+                removed += merging.forget(connection, inp.source, origin, page.removed)
                 pages.save(connection, ctx.run_id, ctx.step_id, done.pages, page.next, saved, page.total)
             done = done.with_page(page.next, saved, page.total)
             ctx.progress(len(done.paper_ids), min(inp.limit, done.total or inp.limit))
@@ -129,7 +154,7 @@ def _fetch_from_web(inp: FetchInput, source: Source, ctx: StepContext) -> FetchO
     with ctx.transaction() as connection:
         pages.forget(connection, ctx.run_id, ctx.step_id)
         if done.is_done:
-            pages.set_mark(connection, inp.source, text, done.begun_at or ctx.started_at)
+            pages.set_mark(connection, inp.source, asked, done.begun_at or ctx.started_at)
     return FetchOutput(
         paper_ids=list(found),
         fetched=len(found),
@@ -137,7 +162,8 @@ def _fetch_from_web(inp: FetchInput, source: Source, ctx: StepContext) -> FetchO
         updated=done.updated,
         unchanged=max(0, len(found) - done.new - done.updated),
         quarantined=0,
-        left_out=max(0, (done.total or 0) - len(found)),
+        removed=removed,
+        left_out=max(0, (done.total or 0) - len(found) - removed),
     )
 
 

@@ -24,7 +24,7 @@ def site_on_loopback() -> Iterator[Site]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode(errors="replace")
             site.seen.append({"method": self.command, "path": self.path, "body": body, "headers": self.headers})
             status, kind, content = site.answers.pop(0)
             self.send_response(status)

@@ -123,7 +123,8 @@ def upgrade() -> None:
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=False),
         sa.Column("paper_id", sa.Text(), nullable=False, comment="the paper that this source describes"),
-        sa.Column("content", sa.Text(), nullable=False, comment="JSON: what the source says"),
+        sa.Column("content", sa.Text(), nullable=False, comment="JSON: what the source says, by our names"),
+        sa.Column("original", sa.Text(), nullable=False, comment="the source's own record, whole: JSON or XML"),
         sa.Column("seen_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("source", "origin", "external_id", name="pk_paper_records"),
     )
@@ -207,6 +208,7 @@ def upgrade() -> None:
             ["collection_id"], ["collections.id"], name="fk_entries_collection_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(["paper_id"], ["papers.id"], name="fk_entries_paper_id", ondelete="CASCADE"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_entries_collection_id_paper_id", "entries", ["collection_id", "paper_id"])
     op.create_index("ix_entries_paper_id", "entries", ["paper_id"])

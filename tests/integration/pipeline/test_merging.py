@@ -118,22 +118,20 @@ def test_folders_are_left_alone(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "record", "keys"),
+    ("record", "keys"),
     [
-        ("arxiv", replace(ARXIV, title="Short"), ["arxiv:1706.03762"]),
+        (replace(ARXIV, title="Short", arxiv_id="1706.03762"), ["arxiv:1706.03762"]),
         (
-            "openalex",
             replace(SEMANTIC, url="https://arxiv.org/abs/hep-th/9901001v3", doi=None),
             ["arxiv:hep-th/9901001"],
         ),
-        ("crossref", CROSSREF, ["doi:10.1/attention", "title:attentionisallyouneedandalittlemore:2017:vaswani"]),
-        ("crossref", replace(CROSSREF, year=None), ["doi:10.1/attention"]),
+        (CROSSREF, ["doi:10.1/attention", "title:attentionisallyouneedandalittlemore:2017:vaswani"]),
+        (replace(CROSSREF, year=None), ["doi:10.1/attention"]),
         (
-            "crossref",
             Record("x", "Été à la plage, mémoire d'un été", "", ("Zoë Ångström",), 2001),
             ["title:etealaplagememoiredunete:2001:angstrom"],
         ),
     ],
 )
-def test_a_paper_is_known_by_its_ids_and_its_title(source: str, record: Record, keys: list[str]) -> None:
-    assert list(keys_of(source, record)) == keys
+def test_a_paper_is_known_by_its_ids_and_its_title(record: Record, keys: list[str]) -> None:
+    assert list(keys_of(record)) == keys

@@ -111,7 +111,7 @@ def test_one_file_may_be_named_instead_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_the_content_hash_sees_every_field_and_the_pdf_but_not_its_place(tmp_path: Path) -> None:
-    base = Record("1", "t", "x", ("A",), 2000, "10.1/x", "https://example.org", tmp_path / "a.pdf", "hash")
+    base = Record("1", "t", "x", ("A",), 2000, "10.1/x", "https://example.org", pdf=tmp_path / "a.pdf", pdf_hash="hash")
     from dataclasses import replace
 
     assert replace(base, pdf=tmp_path / "b.pdf").content_hash() == base.content_hash()
