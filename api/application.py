@@ -13,7 +13,21 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
-from api import approvals, cronjobs, events, keys, metrics, page, probes, research, runs, schedules, session, workflows
+from api import (
+    approvals,
+    cronjobs,
+    events,
+    keys,
+    metrics,
+    page,
+    probes,
+    quarantine,
+    research,
+    runs,
+    schedules,
+    session,
+    workflows,
+)
 from api.access import require_declared
 from api.bodies import MOST_BYTES
 from api.documents import install_document
@@ -42,6 +56,7 @@ ROUTERS = (
     schedules.router,
     approvals.router,
     research.router,
+    quarantine.router,
     keys.router,
     session.router,
     probes.router,

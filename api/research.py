@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from api.access import Scope, needs
 from api.documents import problems
 from api.services import Served
+from pipeline.filters import Filters
 from pipeline.search import DEFAULT_COLLECTION, MAX_LIMIT, MAX_QUERY_CHARACTERS, search
 from workflows.model.json_schema import definition_schema
 
@@ -21,7 +22,8 @@ class Hit(BaseModel):
     """A paper that was found, with the part of it that speaks for it.
 
     Attributes:
-        score: Comparable within one answer only.
+        score: 1 at best: 0.65 times the likeness of meaning and 0.35 times the share of the query's words.
+        highlights: Start and end of the query's words in `snippet`, counted in Unicode code points.
         page: Page of the PDF from 1; null when the text came from a record.
         source: Where to read it.
         run_id: The run that has stored it; it may have been cleaned up since.
@@ -31,6 +33,7 @@ class Hit(BaseModel):
     title: str
     score: float
     snippet: str
+    highlights: list[tuple[int, int]]
     section: str
     page: int | None
     source: str
@@ -49,9 +52,18 @@ def find_papers(
     q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARACTERS)],
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 10,
     collection: Annotated[str, Query(pattern=r"^[^\x00-\x1f]{1,100}$")] = DEFAULT_COLLECTION,
+    year_from: Annotated[int | None, Query(ge=0, le=9999)] = None,
+    year_to: Annotated[int | None, Query(ge=0, le=9999)] = None,
+    source: Annotated[str | None, Query(pattern=r"^[^\x00-\x1f]{1,100}$")] = None,
+    section: Annotated[str | None, Query(pattern=r"^[^\x00-\x1f]{1,200}$")] = None,
 ) -> Hits:
-    """Papers by meaning and words, each once; 404 while nothing is stored."""
-    found = search(served.runtime.database, q, limit=limit, collection=collection)
+    """Papers by meaning and words, each once; 404 while nothing is stored.
+
+    `year_from` and `year_to` are inclusive, `source` is a kind of source such as `arxiv`, `section` a part of a
+    section's heading. They narrow what is searched, before anything is ranked.
+    """
+    filters = Filters(year_from, year_to, source, section)
+    found = search(served.runtime.database, q, limit=limit, collection=collection, filters=filters)
     return Hits(hits=[Hit(**asdict(hit)) for hit in found])
 
 

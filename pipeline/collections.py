@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from pipeline.embedding import EmbeddingModel
-from pipeline.tables import collections, insert, now
+from pipeline.tables import collections, entries, insert, now
 from workflows.model.errors import PermanentError
 
 
@@ -27,6 +27,7 @@ class Collection:
         generation: From 1.
         is_live: Whether a search sees it.
         dimension: Of its vectors.
+        created_at: Seconds since 1970.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Collection:
     model: str
     revision: str
     dimension: int
+    created_at: float
 
     def check(self, model: EmbeddingModel) -> None:
         """Refuse a model whose vectors cannot be compared with those in here.
@@ -60,6 +62,12 @@ def live(connection: Connection, name: str) -> Collection | None:
         )
     ).first()
     return Collection(*row) if row is not None else None
+
+
+def is_empty(connection: Connection, collection: Collection) -> bool:
+    """Whether no paper was stored in it, or none is left."""
+    query = select(entries.c.id).where(entries.c.collection_id == collection.id).limit(1)
+    return connection.execute(query).first() is None
 
 
 def opened(connection: Connection, name: str, model: EmbeddingModel) -> Collection:

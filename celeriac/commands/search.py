@@ -24,18 +24,33 @@ _WIDEST = 100
 @click.argument("query", nargs=-1, required=True)
 @click.option("--limit", "-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="Papers to show.")
 @click.option("--collection", default="papers", show_default=True, help="Where the papers were stored.")
+@click.option("--since", "year_from", type=int, metavar="YEAR", help="Only papers of this year and later.")
+@click.option("--until", "year_to", type=int, metavar="YEAR", help="Only papers of this year and earlier.")
+@click.option("--source", help="Only papers of one source: local, arxiv, crossref ...")
+@click.option("--section", help="Only sections whose heading has this in it: method, results ...")
 @json_option("Print a JSON list of hits.")
-def command(query: tuple[str, ...], limit: int, collection: str, as_json: bool) -> None:
+def command(
+    query: tuple[str, ...],
+    limit: int,
+    collection: str,
+    year_from: int | None,
+    year_to: int | None,
+    source: str | None,
+    section: str | None,
+    as_json: bool,
+) -> None:
     """Find papers by meaning and words, best first.
 
     Say it in your own words: celeriac search "tests that fail at random"
     """
     from celeriac.backends import reading
+    from pipeline.filters import Filters
     from pipeline.search import search
 
+    filters = Filters(year_from, year_to, source, section)
     try:
         with reading(Config.from_env()) as database:
-            hits = search(database, " ".join(query), limit=limit, collection=collection)
+            hits = search(database, " ".join(query), limit=limit, collection=collection, filters=filters)
     except NotFoundError as error:
         raise NotFoundError(
             str(error) if "runs" not in str(error) else "nothing is stored in this home yet",
@@ -43,8 +58,10 @@ def command(query: tuple[str, ...], limit: int, collection: str, as_json: bool) 
         ) from error
     if as_json:
         print_json([asdict(hit) for hit in hits])
-    else:
+    elif hits:
         print_hits(hits)
+    else:
+        console().print("No paper fits; leave a filter out to search more of them.")
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
@@ -62,4 +79,9 @@ def print_hits(hits: Sequence[Hit]) -> None:
         out.print(Text.assemble((f"{number:>2}  ", "dim"), (title, "bold")))
         places = (hit.paper_id, hit.section, f"page {hit.page}" if hit.page else "", f"{hit.score:.4f}", hit.source)
         out.print(Text(_INDENT + "  ".join(filter(None, places)), "dim"))
-        out.print(Text(textwrap.indent(textwrap.fill(hit.snippet, width), _INDENT)))
+        # A line break takes the place of one space, so the marks stay where they are.
+        shown = Text(textwrap.fill(hit.snippet, width, break_long_words=False, break_on_hyphens=False))
+        for start, end in hit.highlights:
+            shown.stylize("bold", start, end)
+        for line in shown.split():
+            out.print(Text.assemble(_INDENT, line))

@@ -150,6 +150,7 @@ export interface Hit {
   title: string;
   score: number;
   snippet: string;
+  highlights: [number, number][];
   section: string;
   page: number | null;
   source: string;

@@ -9,7 +9,8 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 from sqlalchemy import func, select
 
-from pipeline.search import SearchError, search
+from pipeline.filters import SearchError
+from pipeline.search import search
 from pipeline.steps.embed import EmbedInput, embed
 from pipeline.steps.process_papers import ProcessInput, process_papers
 from pipeline.steps.store import StoreInput, store
@@ -124,8 +125,15 @@ def test_bad_records_are_quarantined_with_their_reason_and_forgotten_once_mended
     assert (result.fetch.fetched, result.fetch.quarantined) == (3, 1)
     assert [output.status for output in result.process] == ["processed", "quarantined", "quarantined"]
     with database.connect() as connection:
-        kept = connection.execute(select(papers.c.external_id, papers.c.quarantine_reason)).all()
+        kept = connection.execute(select(papers)).all()
     reasons = {row.external_id: row.quarantine_reason for row in kept}
+    assert {row.external_id: row.quarantine_code for row in kept} == {
+        "p1": None,
+        "corpus.jsonl:2": "bad_record",
+        "p9": "no_text",
+    }
+    assert {row.external_id: row.quarantined_at is None for row in kept}["p1"]
+    assert all(row.quarantined_at > 1e9 for row in kept if row.quarantine_code)
     assert reasons["p1"] is None
     assert "not JSON" in reasons["corpus.jsonl:2"]
     assert "neither a title nor a text" in reasons["p9"]
@@ -143,6 +151,7 @@ def test_an_unreadable_pdf_falls_back_to_the_abstract_until_it_is_replaced(datab
     broken = run_pipeline(database, path=path)
     assert [(output.status, output.chunks) for output in broken.process] == [("quarantined", 1), ("quarantined", 0)]
     assert "cannot be opened as a PDF" in str(broken.process[0].reason)
+    assert [output.code for output in broken.process] == ["damaged", "damaged"]
     assert search(database, "planets")[0].section == "Abstract"
 
     write_pdf(
@@ -150,6 +159,7 @@ def test_an_unreadable_pdf_falls_back_to_the_abstract_until_it_is_replaced(datab
     )
     mended = run_pipeline(database, path=path)
     assert (mended.process[0].status, mended.process[0].chunks) == ("processed", 2)
+    assert (mended.process[0].code, mended.process[0].reason) == (None, None)
     hit = search(database, "They are hot")[0]
     assert (hit.paper_id, hit.page, hit.section) == ("p1", 1, "Introduction")
 

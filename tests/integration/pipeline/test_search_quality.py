@@ -69,7 +69,7 @@ def test_meaning_and_words_together_are_measured_beside_each_alone(shipped: tupl
     found = {quality.mode: quality for quality in evaluate(shipped[0], judged, "papers")}
     assert found["hybrid"].queries == len(PARAPHRASES)
     assert min(found["hybrid"].ndcg, found["dense"].ndcg) > 0.8
-    assert found["hybrid"].ndcg >= found["lexical"].ndcg  # the words are not those of the papers
+    assert found["hybrid"].ndcg >= max(found["dense"].ndcg, found["lexical"].ndcg)
     assert all(quality.recall >= quality.reciprocal_rank for quality in found.values())
 
 

@@ -56,7 +56,7 @@ export function SearchView(): ReactNode {
                 </>
               )}
             </p>
-            <p>{hit.snippet}</p>
+            <p>{marked(hit.snippet, hit.highlights)}</p>
           </li>
         ))}
       </ol>
@@ -67,4 +67,17 @@ export function SearchView(): ReactNode {
 /** Only links to the web: what a paper calls its source may be anything. */
 function safeLink(source: string): boolean {
   return /^https?:\/\//i.test(source);
+}
+
+/** The snippet with the words of the query marked; places count code points, as Python does. */
+function marked(snippet: string, highlights: [number, number][]) {
+  const letters = [...snippet];
+  const parts = [];
+  let end = 0;
+  for (const [start, stop] of highlights) {
+    parts.push(letters.slice(end, start).join(""), <mark key={start}>{letters.slice(start, stop).join("")}</mark>);
+    end = stop;
+  }
+  parts.push(letters.slice(end).join(""));
+  return parts;
 }
