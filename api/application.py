@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import (
     approvals,
+    collections,
     cronjobs,
     events,
     keys,
@@ -57,6 +58,7 @@ ROUTERS = (
     approvals.router,
     research.router,
     quarantine.router,
+    collections.router,
     keys.router,
     session.router,
     probes.router,

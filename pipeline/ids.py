@@ -22,6 +22,6 @@ def paper_id(source: str, origin: str, external_id: str) -> str:
     return digest("paper", source, origin, external_id)[:_ID_LENGTH]
 
 
-def chunk_id(paper: str, embedded_text: str, chunker: str, tokenizer: str, occurrence: int) -> str:
+def chunk_id(paper: str, embedded_text: str, chunker: str, cut: str, occurrence: int) -> str:
     """Id of a chunk: `occurrence` tells equal texts within one paper apart, from 0."""
-    return digest("chunk", paper, embedded_text, chunker, tokenizer, str(occurrence))[:_ID_LENGTH]
+    return digest("chunk", paper, embedded_text, chunker, cut, str(occurrence))[:_ID_LENGTH]

@@ -17,11 +17,11 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from pipeline import collections, dense, lexical
-from pipeline.embedding import embedder
+from pipeline.embedding import ModelUnavailableError, embedder, model_of
 from pipeline.filters import EVERYTHING, Filters, SearchError
 from pipeline.snippets import snippet
 from pipeline.tables import entries, papers, slices
-from workflows.model.errors import NotFoundError
+from workflows.model.errors import CeleriacError, NotFoundError, StepError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -124,7 +124,8 @@ def _search(connection: Connection, query: str, limit: int, collection: str, mod
     live = collections.live(connection, collection)
     if live is None or collections.is_empty(connection, live):
         raise _nothing_stored(collection)
-    live.check(embedder().model)
+    if mode != "lexical":
+        live.check(model_of(live.model))
     terms = lexical.terms_of(query)
     shares: lexical.Shares = {}
     if mode != "dense":
@@ -132,10 +133,21 @@ def _search(connection: Connection, query: str, limit: int, collection: str, mod
     if mode == "lexical":
         ranked = _by_words(connection, shares)
     else:
-        near = dense.exact(connection, live, embedder().embed([query])[0], filters)
+        near = dense.exact(connection, live, _vector_of(query, live.model), filters)
         weight = MEANING if mode == "hybrid" else 1.0
         ranked = best_of_papers(near.ids, near.papers, combined(near.ids, near.cosines, shares, weight), limit)
     return list(_hits(connection, ranked[:limit], terms))
+
+
+def _vector_of(query: str, model: str) -> NDArray[np.float32]:
+    try:
+        return embedder(model).embed_query(query)
+    except CeleriacError:
+        raise
+    except StepError as error:  # of a server that runs the model
+        raise ModelUnavailableError(
+            f"the query cannot be embedded: {error}", "see to the server of that model"
+        ) from error
 
 
 def combined(

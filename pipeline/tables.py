@@ -79,7 +79,7 @@ paper_cuts = Table(
 chunks = Table(
     "chunks",
     metadata,
-    Column("id", Text, primary_key=True, comment="hash of paper, text, chunker and tokenizer"),
+    Column("id", Text, primary_key=True, comment="hash of paper, text, chunker and cut"),
     Column("paper_id", Text, ForeignKey("papers.id", ondelete="CASCADE"), nullable=False),
     Column("cut", Text, nullable=False, comment="as in paper_cuts"),
     Column("chunker", Text, nullable=False, comment="version of the chunker"),
@@ -145,6 +145,16 @@ embeddings = Table(
     Column("text_hash", Text, primary_key=True),
     Column("dimension", Integer, nullable=False),
     Column("vector", LargeBinary, nullable=False, comment="float32, little-endian, of length 1"),
+)
+
+embedding_usage = Table(
+    "embedding_usage",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("tokens", BigInteger, nullable=False, comment="that the model was asked to embed"),
+    Column("cost", Double, nullable=False, comment="in the currency of the operator's choice"),
+    Column("used_at", Double, nullable=False, comment="seconds since 1970: the last request"),
 )
 
 collections = Table(

@@ -16,10 +16,11 @@ from pipeline.text.chunking import embedded_text
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to embed and the key under which its vector is kept."""
+    """A text to embed, the key under which its vector is kept, and the cut that it comes from."""
 
     text_hash: str
     text: str
+    cut: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ def texts_of(connection: Connection, chunk_ids: Sequence[str]) -> list[Text]:
     """The distinct texts of these chunks; chunks that a later run has replaced are left out."""
     found: dict[str, Text] = {}
     for some in slices(chunk_ids):
-        query = select(chunks.c.text_hash, chunks.c.heading, chunks.c.text).where(chunks.c.id.in_(some))
+        query = select(chunks.c.text_hash, chunks.c.heading, chunks.c.text, chunks.c.cut).where(chunks.c.id.in_(some))
         for row in connection.execute(query):
-            found[row.text_hash] = Text(row.text_hash, embedded_text(row.heading, row.text))
+            found[row.text_hash] = Text(row.text_hash, embedded_text(row.heading, row.text), row.cut)
     return list(found.values())
 
 

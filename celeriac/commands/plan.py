@@ -15,6 +15,7 @@ from workflows.model.errors import NotFoundError
 from workflows.settings import Config
 
 if TYPE_CHECKING:
+    from workflows.compile.charges import StepCharge
     from workflows.compile.plan import Plan
     from workflows.engine.predict import Prediction
     from workflows.steps.registry import StepRegistry
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 @click.option(
     "--assume", "assumed", multiple=True, metavar="STEP=SECONDS[xCALLS]", help="What a step costs, whatever it did."
 )
+@click.option("--param", "-p", "pairs", multiple=True, metavar="KEY=VALUE", help="A param, for what a run may cost.")
 @click.option("--diff", "old", metavar="OLD", help="Say what FILE has that OLD has not: a file, an id, ID@FINGERPRINT.")
 @click.option("--reuse", metavar="RUN", help="Say what a rerun of RUN with FILE would take over, and why.")
 @json_option()
 def command(
-    file: str, simulate: bool, slots: int | None, assumed: tuple[str, ...], old: str | None, reuse: str | None,
-    as_json: bool,
+    file: str, simulate: bool, slots: int | None, assumed: tuple[str, ...], pairs: tuple[str, ...], old: str | None,
+    reuse: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Dry-run: the exact canvas, the gates, every kind of message with its size, and the critical path.
 
@@ -51,7 +53,8 @@ def command(
     else:
         is_timed = simulate or slots is not None or bool(assumed)
         prediction = _predict(config, plan, slots or os.cpu_count() or 1, assumed) if is_timed else None
-        _print_plan(config, plan, prediction, simulate, as_json)
+        found = _charges(steps, plan, pairs, prediction)
+        _print_plan(config, plan, prediction, found, simulate, as_json)
 
 
 def _plan(config: Config, steps: StepRegistry, name: str) -> Plan:
@@ -106,7 +109,26 @@ def _predict(config: Config, plan: Plan, slots: int, assumed: Iterable[str]) -> 
         return predict(None, plan, slots, works)
 
 
-def _print_plan(config: Config, plan: Plan, prediction: Prediction | None, simulate: bool, as_json: bool) -> None:
+def _charges(
+    steps: StepRegistry, plan: Plan, pairs: tuple[str, ...], prediction: Prediction | None
+) -> tuple[StepCharge, ...]:
+    """What the run may cost; params that are missing are left out, for a dry-run needs none."""
+    from celeriac.commands.run import parse_params
+    from workflows.compile.charges import charges
+    from workflows.model.params import coerce_params
+    from workflows.steps.registry import charging
+
+    given = parse_params(pairs)
+    names = {*given, *(spec.name for spec in plan.params if not spec.required)}
+    params = coerce_params(tuple(spec for spec in plan.params if spec.name in names), given, from_text=True)
+    return charges(plan, charging(steps), params, prediction.works if prediction is not None else {})
+
+
+def _print_plan(
+    config: Config, plan: Plan, prediction: Prediction | None, found: tuple[StepCharge, ...], simulate: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from workflows.compile.charges import charges_text
     from workflows.compile.explain import explain_text
     from workflows.engine.app import make_app
     from workflows.engine.dry_run import dry_run
@@ -114,9 +136,12 @@ def _print_plan(config: Config, plan: Plan, prediction: Prediction | None, simul
     works = {} if prediction is None else {bar.step: bar.end - bar.start for bar in prediction.forecast.bars}
     explained = dry_run(make_app(config), config, plan, works or None)
     if as_json:
-        print_json(explained if prediction is None else {**explained, "forecast": prediction.to_json()})
+        told = {"charges": {one.step: one.to_json() for one in found}} if found else {}
+        predicted = {} if prediction is None else {"forecast": prediction.to_json()}
+        print_json({**explained, **predicted, **told})
         return
     lines = explain_text(plan, explained).splitlines()
+    lines += ["", "charges", *(f"  {line}" for line in charges_text(found))] if found else []
     for line in [*lines, *([] if prediction is None else _forecast_lines(prediction, simulate))]:
         click.echo(_headed(line))
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import papers
+from pipeline import collections, papers
 from pipeline.embedding import embedder
 from pipeline.papers import Paper
 from pipeline.text import grobid
@@ -28,6 +28,8 @@ class ProcessInput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     paper: str
+    model: str | None = Field(None, min_length=1, description="Embedding model; that of the collection by default.")
+    collection: str | None = Field(None, min_length=1, description="Collection whose model is taken by default.")
     force: bool = Field(False, description="Process the paper even if it has not changed.")
     text_backend: Literal["pdfium", "grobid"] = Field(
         "pdfium", description="What reads PDFs: this installation, or the GROBID server of CELERIAC_GROBID_URL."
@@ -56,25 +58,24 @@ class ProcessOutput(BaseModel):
 @step("process_papers")
 def process_papers(inp: ProcessInput, ctx: StepContext) -> ProcessOutput:
     """Extract, clean and cut the text of one paper. A PDF that cannot be read falls back to the abstract."""
-    encoder = embedder()
-    chunker = encoder.chunker()
     with ctx.read() as connection:
+        model = collections.model_for(connection, inp.collection, inp.model)
         paper = papers.load_paper(connection, inp.paper)
         if paper is None:
             raise PermanentError(f"there is no paper {inp.paper!r}; run the step 'fetch' of this run again")
-        if not inp.force and papers.is_cut(connection, paper, chunker.cut_name, inp.text_backend):
-            pending = papers.chunks_without_vector(connection, paper.id, encoder.model)
-            known = len(papers.chunk_ids(connection, paper.id, chunker.cut_name))
+        if not inp.force and papers.is_cut(connection, paper, model.cut, inp.text_backend):
+            pending = papers.chunks_without_vector(connection, paper.id, model)
+            known = len(papers.chunk_ids(connection, paper.id, model.cut))
             return _output(paper, pending, known, unchanged=True)
     document, paper = _extract(paper, inp.text_backend, ctx)
-    pieces = chunker.cut(paper.id, paper.title, document)
+    pieces = embedder(model.name).chunker().cut(paper.id, paper.title, document)
     if not pieces and paper.quarantine_reason is None:
         reason = f"it has neither a title nor a text; {MENDING[Code.NO_TEXT]}"
         paper = replace(paper, quarantine_code=Code.NO_TEXT, quarantine_reason=reason)
     if paper.quarantine_reason is not None:
         ctx.log.warning("quarantined %s: %s", paper.title or paper.id, paper.quarantine_reason)
     with ctx.transaction() as connection:
-        papers.replace_chunks(connection, paper, chunker.cut_name, pieces, inp.text_backend)
+        papers.replace_chunks(connection, paper, model.cut, pieces, inp.text_backend)
     return _output(paper, [piece.id for piece in pieces], len(pieces), unchanged=False)
 
 

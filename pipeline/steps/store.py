@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
 from pipeline import collections, vectors
-from pipeline.embedding import bundled_model
+from pipeline.collections import Collection
+from pipeline.embedding import EmbeddingModel, model_of
 from workflows.steps import StepContext, step
 
 
@@ -16,6 +18,10 @@ class StoreInput(BaseModel):
 
     papers: list[str]
     collection: str = Field("papers", min_length=1, max_length=100)
+    model: str | None = Field(None, min_length=1, description="Embedding model; that of the collection by default.")
+    generation: int | None = Field(
+        None, ge=1, description="Generation of the collection that `open_generation` gave; the live one by default."
+    )
     force: bool = Field(False, description="Write entries that are right already once more.")
 
 
@@ -35,9 +41,8 @@ class StoreOutput(BaseModel):
 @step("store")
 def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
     """Bring the entries of each paper up to its chunks, one transaction a paper; a second time nothing is written."""
-    model = bundled_model()
     with ctx.write() as connection:
-        collection = collections.opened(connection, inp.collection, model)
+        collection, model = _opened(connection, inp)
     with ctx.read() as connection:
         stale, total = vectors.papers_to_store(connection, collection, model, inp.papers)
         if inp.force:
@@ -46,6 +51,7 @@ def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
     for done, paper in enumerate(stale, start=1):
         ctx.check_cancelled()
         with ctx.write() as connection:
+            collections.hold(connection, collection)
             total += vectors.store_paper(connection, collection, model, paper, origin=origin, force=inp.force)
         ctx.progress(done, len(stale))
     with ctx.read() as connection:
@@ -61,3 +67,13 @@ def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
         collection_papers=papers_in_it,
         collection_count=entries_in_it,
     )
+
+
+def _opened(connection: Connection, inp: StoreInput) -> tuple[Collection, EmbeddingModel]:
+    if inp.generation is None:
+        model = collections.model_for(connection, inp.collection, inp.model)
+        return collections.opened(connection, inp.collection, model), model
+    collection = collections.generation(connection, inp.collection, inp.generation)
+    model = model_of(inp.model or collection.model)
+    collection.check(model)
+    return collection, model

@@ -75,7 +75,7 @@ class Chunker:
 
     Args:
         count: Tokens of a text, special tokens left out.
-        tokenizer: Name of the tokenizer, part of every chunk's id.
+        tokenizer: Name of the tokenizer; with the limits it is part of every chunk's id.
     """
 
     def __init__(self, count: Callable[[str], int], limits: Limits, tokenizer: str) -> None:
@@ -149,7 +149,7 @@ class Chunker:
     ) -> Chunk:
         embedded = embedded_text(heading, text)
         return Chunk(
-            id=ids.chunk_id(paper, embedded, CHUNKER_VERSION, self._tokenizer, nth),
+            id=ids.chunk_id(paper, embedded, CHUNKER_VERSION, self.cut_name, nth),
             position=position,
             heading=heading,
             text=text,

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from workflows.model.errors import StepCancelledError
+from workflows.model.errors import CeleriacError, StepCancelledError
 
 _ENGINE = str(Path(__file__).parent) + os.sep
 _TRACEBACK_LIMIT = 8_000
@@ -56,6 +56,11 @@ class Failure:
         return StepCancelledError.__name__ in self.names
 
 
+def _told(error: BaseException) -> str:
+    hint = error.hint if isinstance(error, CeleriacError) else ""
+    return f"{error} ({hint})" if hint else str(error)
+
+
 def failure_of(error: BaseException, redact: Callable[[str], str] = str) -> Failure:
     """Describe an exception; `redact` hides secrets in its texts."""
     names = tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object)
@@ -64,7 +69,7 @@ def failure_of(error: BaseException, redact: Callable[[str], str] = str) -> Fail
     if len(text) > _TRACEBACK_LIMIT:
         half = _TRACEBACK_LIMIT // 2
         text = f"{text[:half]}\n... {len(text) - _TRACEBACK_LIMIT} characters left out ...\n{text[-half:]}"
-    return Failure(names[0], safe_text(redact(str(error)))[:_MESSAGE_LIMIT], names, safe_text(text))
+    return Failure(names[0], safe_text(redact(_told(error)))[:_MESSAGE_LIMIT], names, safe_text(text))
 
 
 def _from_the_step_on(frames: TracebackType | None) -> TracebackType | None:

@@ -24,12 +24,14 @@ class Prediction:
         runs: How many past runs it is made of.
         error: Median of |predicted - actual| / actual, each past run predicted from the others; None for fewer than 3.
         unknown: Ids of steps that no past run has carried out, and that nobody has said anything about.
+        works: What steps cost by past runs, or by what was assumed, by id.
     """
 
     forecast: Forecast
     runs: int
     error: float | None
     unknown: tuple[str, ...]
+    works: Mapping[str, Work]
 
     def to_json(self) -> dict[str, Json]:
         """As `celeriac plan --json` prints it."""
@@ -60,7 +62,7 @@ def predict(database: Database | None, plan: Plan, slots: int, assumed: Mapping[
     known = {**history.typical(runs), **(assumed or {})}
     played = forecast(plan, known, slots)
     unknown = tuple(bar.step for bar in played.bars if not bar.is_known)
-    return Prediction(played, len(runs), _error(plan, runs, slots), unknown)
+    return Prediction(played, len(runs), _error(plan, runs, slots), unknown, known)
 
 
 def _error(plan: Plan, runs: list[history.PastRun], slots: int) -> float | None:

@@ -18,6 +18,8 @@ from workflows.engine.ranges import Pace, range_size
 from workflows.engine.settlement import Settlement, advance, spread
 from workflows.model.states import State
 
+_REASON_CHARACTERS = 600
+
 
 def follow_up(
     tx: Transaction, plan: Plan, unit: Unit, counters: Counters, redispatch_seconds: float, into: Settlement
@@ -83,9 +85,8 @@ def _end(
     status, error = State.SUCCESS, None
     if not is_tolerated:
         status = State.FAILURE
-        failure = engine_failure(
-            "ItemsFailedError", f"{counters.failure} of {counters.total} calls failed, more than 'tolerate' allows"
-        )
+        told = f"{counters.failure} of {counters.total} calls failed, more than 'tolerate' allows"
+        failure = engine_failure("ItemsFailedError", told + _first_reason(tx, unit))
         error = failure.to_json()
         maps.end_never_started(tx, unit, State.SKIPPED.value)
     output = json.dumps({"total": counters.total, "success": counters.success, "failure": counters.failure})
@@ -97,6 +98,15 @@ def _end(
     into.failed += int(status is State.FAILURE)
     into.transitions.append(Transition(unit.ordinal, 0, status.value, json.loads(output)))
     spread(tx, plan, unit.run_pk, unit.ordinal, status, redispatch_seconds, into)
+
+
+def _first_reason(tx: Transaction, unit: Unit) -> str:
+    """Why the first call failed that did: mostly the others failed of the same."""
+    first = maps.failures(tx, unit.run_pk, unit.ordinal, limit=1)
+    if not first or not first[0]["error"]:
+        return ""
+    key, error = first[0]["key"], first[0]["error"]
+    return f"; '{key}' by {error['type']}: {error['message']}"[:_REASON_CHARACTERS]
 
 
 def _allocate(

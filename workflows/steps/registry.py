@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter
 
+from workflows.compile.charges import Charging
 from workflows.model.errors import CeleriacError
 from workflows.model.names import STEP_NAME
 
@@ -34,6 +35,7 @@ class StepDefinition:
         input_model: Pydantic model of the input.
         output_type: Declared return type; a pydantic model, or None when the step gives nothing.
         version: Raised by the author when the step's results change; part of the cache key.
+        charging: What its calls may cost, told by the dry-run; None when they cost nothing but time.
     """
 
     name: str
@@ -41,6 +43,7 @@ class StepDefinition:
     input_model: type[BaseModel]
     output_type: Any
     version: str
+    charging: Charging | None = None
 
     def input_schema(self) -> dict[str, Any]:
         """JSON Schema of the input."""
@@ -91,7 +94,9 @@ class StepRegistry:
 registry = StepRegistry()
 
 
-def step(name: str, *, version: str = "1", into: StepRegistry | None = None) -> Callable[[F], F]:
+def step(
+    name: str, *, version: str = "1", charging: Charging | None = None, into: StepRegistry | None = None
+) -> Callable[[F], F]:
     """Register a function as the step that `uses: name` names.
 
     The function takes `(inp: Model, ctx: StepContext)` and returns a pydantic model, another JSON-able value or None.
@@ -102,7 +107,7 @@ def step(name: str, *, version: str = "1", into: StepRegistry | None = None) -> 
         )
 
     def register(function: F) -> F:
-        (into or registry).add(_definition(name, function, version))
+        (into or registry).add(_definition(name, function, version, charging))
         return function
 
     return register
@@ -126,6 +131,11 @@ def schemas(steps: StepRegistry) -> Mapping[str, tuple[dict[str, Any], dict[str,
     return {name: (found.input_schema(), found.output_schema()) for name, found in steps.items()}
 
 
+def charging(steps: StepRegistry) -> Mapping[str, Charging]:
+    """How the steps that charge something tell what, by name."""
+    return {name: found.charging for name, found in steps.items() if found.charging is not None}
+
+
 def _import(module: str, origin: str) -> None:
     if module in sys.modules:
         return
@@ -140,7 +150,7 @@ def _import(module: str, origin: str) -> None:
         ) from error
 
 
-def _definition(name: str, function: Callable[..., Any], version: str) -> StepDefinition:
+def _definition(name: str, function: Callable[..., Any], version: str, charging: Charging | None) -> StepDefinition:
     parameters = list(inspect.signature(function).parameters.values())
     try:
         hints = get_type_hints(function)
@@ -155,7 +165,7 @@ def _definition(name: str, function: Callable[..., Any], version: str) -> StepDe
             f"step '{name}' ({_place(function)}) must take (inp: <a pydantic model>, ctx: StepContext)",
             "annotate its first argument with a class derived from pydantic.BaseModel",
         )
-    return StepDefinition(name, function, model, hints.get("return"), version)
+    return StepDefinition(name, function, model, hints.get("return"), version, charging)
 
 
 def _place(function: Callable[..., Any]) -> str:

@@ -90,7 +90,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "chunks",
-        sa.Column("id", sa.Text(), nullable=False, comment="hash of paper, text, chunker and tokenizer"),
+        sa.Column("id", sa.Text(), nullable=False, comment="hash of paper, text, chunker and cut"),
         sa.Column("paper_id", sa.Text(), nullable=False),
         sa.Column("cut", sa.Text(), nullable=False, comment="as in paper_cuts"),
         sa.Column("chunker", sa.Text(), nullable=False, comment="version of the chunker"),
@@ -167,6 +167,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", "revision", "text_hash", name="pk_embeddings"),
     )
     op.create_table(
+        "embedding_usage",
+        sa.Column("run_id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False, comment="that the model was asked to embed"),
+        sa.Column("cost", sa.Double(), nullable=False, comment="in the currency of the operator's choice"),
+        sa.Column("used_at", sa.Double(), nullable=False, comment="seconds since 1970: the last request"),
+        sa.PrimaryKeyConstraint("run_id", "model", name="pk_embedding_usage"),
+    )
+    op.create_table(
         "collections",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("name", sa.Text(), nullable=False, comment="what `store` and a search name"),
@@ -221,7 +230,7 @@ def downgrade() -> None:
     """Drop everything; full-text tables and indexes go with the entries."""
     if op.get_context().dialect.name == "sqlite":
         op.execute("DROP TABLE entries_fts")
-    research = ("entries", "collections", "embeddings", "chunks", "paper_cuts", "papers")
+    research = ("entries", "collections", "embedding_usage", "embeddings", "chunks", "paper_cuts", "papers")
     fetching = ("fetch_marks", "fetch_pages", "paper_keys", "paper_records")
     for table in (*research, *fetching):
         op.drop_table(table)

@@ -61,7 +61,10 @@ def documented() -> Iterator[Documented]:
         yield from (Documented(file, span.replace("\\|", "|"), True) for span in SPAN.findall(FENCE.sub("", text)))
     for file in sorted(file for folder in PROGRAM_SOURCES for file in (PROJECT / folder).rglob("*.py")):
         hints = (hint for hint in HINT.findall(file.read_text()) if hint.count("{") == hint.count("}"))
-        yield from (Documented(file, re.sub(r"\{[^}]*\}", "X", hint), True) for hint in hints)
+        yield from (
+            Documented(file, re.sub(r"\{[^}]*\}", "X", re.sub(r"\{[^}]*generation\}", "1", hint)), True)
+            for hint in hints
+        )
     reference = PROJECT / "docs/reference/cli.md"
     table = reference.read_text().partition("## Answers")[0]
     yield from (Documented(reference, "celeriac " + row.replace("\\|", "|"), False) for row in VERB_ROW.findall(table))

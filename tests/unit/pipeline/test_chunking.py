@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.embedders.onnx import OnnxEmbedder
 from pipeline.embedding import embedder
 from pipeline.text.chunking import Chunk, Chunker, Limits, cut_name, embedded_text
 from pipeline.text.document import Line, from_pdf_lines, from_record
@@ -22,6 +23,7 @@ def cut(title: str, text: str) -> list[Chunk]:
 )
 def test_no_chunk_exceeds_what_the_model_takes(title: str, text: str) -> None:
     encoder = embedder()
+    assert isinstance(encoder, OnnxEmbedder)
     for chunk in cut(title, text):
         encoding = encoder.tokenizer.encode(embedded_text(chunk.heading, chunk.text))
         assert len(encoding.ids) <= MAX_TOKENS
