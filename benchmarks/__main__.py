@@ -9,12 +9,14 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from benchmarks import (
     aligned,
@@ -29,6 +31,7 @@ from benchmarks import (
     reading,
     report,
     start,
+    vector_search,
 )
 from benchmarks.arms import new_database, servers
 from benchmarks.goals import Figure, table_of
@@ -96,6 +99,29 @@ def main(context: click.Context, only: str, databases: str, repeat: int, json_fi
     if "bytes" in found:
         console.print(report.bytes_table(found["bytes"]))
     _write(json_file, found)
+
+
+@main.command("vectors")
+@click.option("--databases", default="sqlite,postgresql", show_default=True)
+@click.option("--entries", default="20000,100000", show_default=True, help="Sizes of the collection.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_vectors(databases: str, entries: str, json_file: Path | None) -> None:
+    """Searches by meaning: exactly in memory, and by an index of pgvector."""
+    _environment()
+    names = _names(databases, ("sqlite", "postgresql"), "--databases")
+    table = Table("database", "way", "entries", "first", "p50", "worst", "recall@10", "memory", "index made")
+    found: list[vector_search.Searched] = []
+    with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
+        for one in vector_search.measure(running, folder, names, [int(size) for size in entries.split(",")]):
+            found.append(one)
+            times = (f"{ms:,.0f} ms" for ms in (one.first_ms, one.p50_ms, one.worst_ms))
+            made = f"{one.made_s:.0f} s" if one.made_s else ""
+            table.add_row(
+                one.database, one.way, f"{one.entries:,}", *times, f"{one.recall:.3f}", f"{one.peak_mb:.0f} MB", made
+            )
+        conditions = report.conditions(running, 1)
+    console.print(table)
+    _write(json_file, {"conditions": conditions, "searches": [asdict(one) for one in found]})
 
 
 @main.command("makespan")

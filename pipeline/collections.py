@@ -13,6 +13,7 @@ from typing import Protocol
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
 
+from pipeline import pgvector
 from pipeline.embedding import EmbeddingModel, model_of
 from pipeline.tables import chunks, collections, entries, insert, now, papers
 from workflows.model.errors import ConflictError, NotFoundError, PermanentError, TransientError
@@ -47,6 +48,7 @@ class Collection:
         is_live: Whether a search sees it.
         dimension: Of its vectors.
         created_at: Seconds since 1970.
+        copied_to: Entries up to this id are in its index; None when it has none.
     """
 
     id: int
@@ -57,6 +59,7 @@ class Collection:
     revision: str
     dimension: int
     created_at: float
+    copied_to: int | None = None
 
     def check(self, model: EmbeddingModel) -> None:
         """Refuse a model whose vectors cannot be compared with those in here.
@@ -282,6 +285,7 @@ def drop_some(connection: Connection, collection: Collection, most: int = 2000) 
         connection.execute(delete(entries).where(entries.c.id.in_(ids[start : start + 500])))
     if len(ids) == most:
         return True
+    pgvector.drop(connection, collection)
     connection.execute(delete(collections).where(collections.c.id == collection.id))
     return False
 

@@ -133,7 +133,10 @@ def _search(connection: Connection, query: str, limit: int, collection: str, mod
     if mode == "lexical":
         ranked = _by_words(connection, shares)
     else:
-        near = dense.exact(connection, live, _vector_of(query, live.model), filters)
+        # A paper is worth its best entry, and the nearest ones may be those of a few papers.
+        near = dense.nearest(
+            connection, live, _vector_of(query, live.model), filters, most=max(200, limit * 10), also=list(shares)
+        )
         weight = MEANING if mode == "hybrid" else 1.0
         ranked = best_of_papers(near.ids, near.papers, combined(near.ids, near.cosines, shares, weight), limit)
     return list(_hits(connection, ranked[:limit], terms))

@@ -168,6 +168,7 @@ collections = Table(
     Column("revision", Text, nullable=False),
     Column("dimension", Integer, nullable=False),
     Column("created_at", Double, nullable=False, comment="seconds since 1970"),
+    Column("copied_to", BigInteger, comment="entries up to this id are in its index; null: it has none"),
     UniqueConstraint("name", "generation"),
     Index(
         "ix_collections_live",

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, select
 
-from pipeline.collections import Collection
+from pipeline.collections import Collection, hold
 from pipeline.embedding import EmbeddingModel
 from pipeline.tables import chunks, embeddings, entries, insert, papers, slices
 from pipeline.text.chunking import embedded_text
@@ -121,7 +121,12 @@ def store_paper(
     origin: Origin = Origin(),
     force: bool = False,
 ) -> Changes:
-    """Make a paper's embedded chunks its only entries in the collection; `force` writes the right ones again too."""
+    """Make a paper's embedded chunks its only entries in the collection; `force` writes the right ones again too.
+
+    Raises:
+        GenerationEndedError: the generation has been replaced.
+    """
+    hold(connection, collection)
     # Taken in turns on PostgreSQL, where two runs may store the same paper; SQLite has one writer at a time anyway.
     connection.execute(select(papers.c.id).where(papers.c.id == paper_id).with_for_update())
     wanted = set(_by_paper(connection, _wanted(model).where(chunks.c.paper_id == paper_id)).get(paper_id, ()))

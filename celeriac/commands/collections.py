@@ -110,7 +110,7 @@ def _print(found: Sequence[Described]) -> None:
 
 
 def _told(one: Described) -> dict[str, Any]:
-    held = {key: value for key, value in asdict(one.collection).items() if key != "id"}
+    held = {key: value for key, value in asdict(one.collection).items() if key not in ("id", "copied_to")}
     return {**held, "papers": one.papers, "entries": one.entries}
 
 

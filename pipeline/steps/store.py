@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from pipeline import collections, vectors
+from pipeline import collections, pgvector, vectors
 from pipeline.collections import Collection
 from pipeline.embedding import EmbeddingModel, model_of
 from workflows.steps import StepContext, step
@@ -51,12 +51,12 @@ def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
     for done, paper in enumerate(stale, start=1):
         ctx.check_cancelled()
         with ctx.write() as connection:
-            collections.hold(connection, collection)
             total += vectors.store_paper(connection, collection, model, paper, origin=origin, force=inp.force)
         ctx.progress(done, len(stale))
     with ctx.read() as connection:
         missing = vectors.count_unembedded(connection, model, inp.papers)
         papers_in_it, entries_in_it = vectors.count_entries(connection, collection)
+    pgvector.follow(ctx.write, collection, entries_in_it, ctx.check_cancelled)
     return StoreOutput(
         collection=inp.collection,
         count=total.new + total.unchanged,

@@ -63,6 +63,9 @@ def test_a_redrive_starts_a_run_for_the_papers_that_were_chosen(api: Served, pap
         "collection": "other",
         "force_reprocess": True,
         "text_backend": "pdfium",
+        "model": None,
+        "budget": None,
+        "budget_tokens": None,
     }
     assert redrive(api, {"code": "scanned"}).json() == {
         "run_id": None,
