@@ -230,9 +230,12 @@ def test_a_collection_too_large_for_memory_is_compared_block_by_block(
     assert library.cosines("c text 2 1") == pytest.approx(whole)
 
 
-def test_a_search_by_index_finds_what_an_exact_one_finds(_postgres_copy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    database = Database(_postgres_copy)
-    library = Library(database, _postgres_copy)
+def test_a_search_by_index_finds_what_an_exact_one_finds(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = request.getfixturevalue("_postgres_copy")
+    database = Database(url)
+    library = Library(database, url)
     texts = [f"{chr(97 + n % 20)} text {n}" for n in range(2000)]
     of = [library.put(f"paper {n}", texts[n * 10 : n * 10 + 10]) for n in range(200)]
     library.store(*of)
