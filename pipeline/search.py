@@ -49,6 +49,7 @@ class Hit:
     """A paper that was found, with the chunk that speaks for it.
 
     Attributes:
+        id: The paper's own id here, which no two papers share.
         paper_id: The id that the paper's source gives, unchanged.
         score: 1 at best; 0.65 times the cosine and 0.35 times the share of the query's words, by default.
         snippet: The sentence of the chunk with most of the query's words and what follows, at most 300 characters.
@@ -58,6 +59,7 @@ class Hit:
         run_id: The run that has stored the chunk; it may have been cleaned up since.
     """
 
+    id: str
     paper_id: str
     title: str
     score: float
@@ -207,6 +209,7 @@ def _hits(connection: Connection, ranked: Sequence[Ranked], terms: Sequence[str]
                 entries.c.section,
                 entries.c.page,
                 entries.c.run_id,
+                entries.c.paper_id,
                 papers.c.external_id,
                 papers.c.url,
                 papers.c.doi,
@@ -222,6 +225,7 @@ def _hits(connection: Connection, ranked: Sequence[Ranked], terms: Sequence[str]
         if row is not None:
             shown = snippet(row.text, terms)
             yield Hit(
+                id=row.paper_id,
                 paper_id=row.external_id,
                 title=row.title,
                 score=round(one.score, 6),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.search import Hit
+    from workflows.db.database import Database
 
 _INDENT = "    "
 _WIDEST = 100
@@ -28,6 +29,9 @@ _WIDEST = 100
 @click.option("--until", "year_to", type=int, metavar="YEAR", help="Only papers of this year and earlier.")
 @click.option("--source", help="Only papers of one source: local, arxiv, crossref ...")
 @click.option("--section", help="Only sections whose heading has this in it: method, results ...")
+@click.option(
+    "--format", "form", type=click.Choice(["bibtex", "csl-json"]), help="Print the papers as references to cite."
+)
 @json_option("Print a JSON list of hits.")
 def command(
     query: tuple[str, ...],
@@ -37,6 +41,7 @@ def command(
     year_to: int | None,
     source: str | None,
     section: str | None,
+    form: Literal["bibtex", "csl-json"] | None,
     as_json: bool,
 ) -> None:
     """Find papers by meaning and words, best first.
@@ -51,17 +56,27 @@ def command(
     try:
         with reading(Config.from_env()) as database:
             hits = search(database, " ".join(query), limit=limit, collection=collection, filters=filters)
+            cited = _cited(database, hits, form) if form is not None else None
     except NotFoundError as error:
         raise NotFoundError(
             str(error) if "runs" not in str(error) else "nothing is stored in this home yet",
             "make papers searchable with `celeriac demo` or `celeriac run literature-review --param path=FOLDER`",
         ) from error
-    if as_json:
+    if cited is not None:
+        click.echo(cited, nl=False)
+    elif as_json:
         print_json([asdict(hit) for hit in hits])
     elif hits:
         print_hits(hits)
     else:
         console().print("No paper fits; leave a filter out to search more of them.")
+
+
+def _cited(database: Database, hits: Sequence[Hit], form: Literal["bibtex", "csl-json"]) -> str:
+    from pipeline.citations import citations, written
+
+    with database.connect() as connection:
+        return written(citations(connection, [hit.id for hit in hits]), form)
 
 
 def print_hits(hits: Sequence[Hit]) -> None:

@@ -146,6 +146,7 @@ export interface Plan {
 }
 
 export interface Hit {
+  id: string;
   paper_id: string;
   title: string;
   score: number;

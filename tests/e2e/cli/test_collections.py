@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pybtex.database import parse_string
 
 from pipeline.embedders.onnx import BUNDLED_MODEL, BUNDLED_TOKENIZER, installed
 from tests.support.servers import PROJECT
@@ -65,6 +66,10 @@ def test_a_collection_gets_another_model_and_can_go_back(tmp_path: Path, env: di
     assert "minilm-128" in table
     hits = celeriac(env, tmp_path, "search", "planets close to their stars")
     assert len(hits) == 5
+
+    printed = called(env, tmp_path, "search", "planets close to their stars", "--format", "bibtex").stdout
+    assert len(parse_string(printed, "bibtex").entries) == 5
+    assert len(json.loads(called(env, tmp_path, "search", "planets", "--format", "csl-json").stdout)) == 5
 
     # A run that names no model takes the one that the collection has.
     third = celeriac(env, tmp_path, "run", "literature-review", "--inline", "--param", "max_papers=12")

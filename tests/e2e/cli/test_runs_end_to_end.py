@@ -287,4 +287,15 @@ def test_the_demo_makes_the_shipped_papers_searchable_and_does_nothing_twice(she
 
     assert "Nothing had changed since the last run" in shell.run("demo")
     (hit, *_) = shell.json("search", "checks that fail now and then for no reason", "--limit", "3")
-    assert set(hit) == {"paper_id", "title", "score", "snippet", "highlights", "section", "page", "source", "run_id"}
+    assert set(hit) == {
+        "id",
+        "paper_id",
+        "title",
+        "score",
+        "snippet",
+        "highlights",
+        "section",
+        "page",
+        "source",
+        "run_id",
+    }

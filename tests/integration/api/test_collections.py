@@ -47,6 +47,17 @@ def test_collections_and_their_generations_are_listed(api: Served) -> None:
     assert api.http.get("/api/v1/collections/nothing").status_code == 404
 
 
+def test_what_a_search_finds_is_cited(api: Served) -> None:
+    asked = {"q": "planets", "format": "bibtex"}
+    answer = api.http.get("/api/v1/search", params=asked)
+    assert answer.headers["content-type"].startswith("application/x-bibtex")
+    assert answer.text == "@misc{hot,\n  title = {Hot Jupiters},\n}\n"
+    answer = api.http.get("/api/v1/search", params={**asked, "format": "csl-json"})
+    assert answer.headers["content-type"] == "application/vnd.citationstyles.csl+json"
+    assert answer.json() == [{"id": "hot", "type": "article", "title": "Hot Jupiters"}]
+    assert api.http.get("/api/v1/search", params={**asked, "format": "word"}).status_code == 422
+
+
 def test_a_switch_that_would_lose_papers_is_refused(api: Served) -> None:
     refused = api.http.post("/api/v1/collections/papers/switch", json={"generation": 2})
     assert (refused.status_code, "lacks 1 of the papers" in refused.json()["detail"]) == (409, True)
