@@ -65,7 +65,8 @@ def adopt(connection: Connection, source: str, origin: str, records: Sequence[Re
     owned = _known(connection, source, origin, list(by_id))
     fresh = [record for record in by_id.values() if record.external_id not in owned]
     owned.update(_matched(connection, source, origin, fresh))
-    _keep(connection, source, origin, by_id, owned)
+    keep_records(connection, source, origin, by_id, owned)
+    _keep_keys(connection, by_id, owned)
     return _merged(connection, list(dict.fromkeys(owned[external] for external in by_id)))
 
 
@@ -141,9 +142,10 @@ def _absorb(connection: Connection, kept: str, other: str, owners: dict[str, str
     owners.update({key: kept for key, owner in owners.items() if owner == other})
 
 
-def _keep(
+def keep_records(
     connection: Connection, source: str, origin: str, by_id: Mapping[str, Record], owned: Mapping[str, str]
 ) -> None:
+    """Keep what a source says, by its ids, each record with the paper that owns it."""
     if not by_id:
         return
     rows = [
@@ -163,6 +165,9 @@ def _keep(
         set_={name: statement.excluded[name] for name in ("content", "original", "seen_at")},
     )
     connection.execute(statement, rows)
+
+
+def _keep_keys(connection: Connection, by_id: Mapping[str, Record], owned: Mapping[str, str]) -> None:
     keys = {key: owned[external] for external, record in by_id.items() for key in keys_of(record)}
     if keys:
         listed = [{"key": key, "paper_id": paper} for key, paper in sorted(keys.items())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, select, update
 from pipeline import ids, merging
 from pipeline.embedding import EmbeddingModel
 from pipeline.sources.record import Record
-from pipeline.tables import chunks, embeddings, insert, now, paper_cuts, papers, slices
+from pipeline.tables import chunks, embeddings, insert, now, paper_cuts, paper_records, papers, slices
 from pipeline.text.chunking import CHUNKER_VERSION, Chunk, embedded_text
 
 PDFIUM = "pdfium"
@@ -79,8 +79,23 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
         faulty = papers.c.id.in_(some) & papers.c.quarantine_reason.is_not(None)
         connection.execute(update(papers).where(faulty).values(quarantined_at=now(connection)))
     if source not in merging.SOURCES:
+        said = {record.external_id: record for record in records if record.original}
+        own = {external: ids.paper_id(source, origin, external) for external in said}
+        merging.keep_records(connection, source, origin, said, own)
         _forget_faulty(connection, source, origin, by_id)
     return Fetched(tuple(by_id), len(new), len(updated), len(by_id) - len(new) - len(updated))
+
+
+def forget_missing(connection: Connection, source: str, origin: str, kept: Collection[str]) -> int:
+    """Forget the papers of a folder that are not among those kept, with all that was stored of them.
+
+    Returns:
+        How many papers went.
+    """
+    query = select(papers.c.id).where(papers.c.source == source, papers.c.origin == origin)
+    gone = sorted(set(connection.execute(query).scalars()) - set(kept))
+    _delete(connection, gone)
+    return len(gone)
 
 
 def load_paper(connection: Connection, paper_id: str) -> Paper | None:
@@ -233,6 +248,11 @@ def _forget_faulty(connection: Connection, source: str, origin: str, seen: dict[
         papers.c.abstract == "",
         papers.c.pdf_path.is_(None),
     )
-    gone = [paper for paper in connection.execute(query).scalars() if paper not in seen]
+    _delete(connection, [paper for paper in connection.execute(query).scalars() if paper not in seen])
+
+
+def _delete(connection: Connection, gone: Sequence[str]) -> None:
+    """Forget papers, with their chunks and entries, and what their source said of them."""
     for some in slices(gone):
+        connection.execute(delete(paper_records).where(paper_records.c.paper_id.in_(some)))
         connection.execute(delete(papers).where(papers.c.id.in_(some)))

@@ -65,7 +65,8 @@ papers = Table(
     Column("quarantined_at", Double, comment="seconds since 1970"),
     Column("updated_at", Double, nullable=False, comment="seconds since 1970: when its content last changed"),
     Column("provenance", Text, comment="JSON: the source of each field; null: of a folder"),
-    UniqueConstraint("source", "origin", "external_id"),
+    # Not unique: ids are made of the three, and PostgreSQL minds conflicts of one index alone when two runs insert.
+    Index("ix_papers_source_origin_external_id", "source", "origin", "external_id"),
 )
 
 paper_cuts = Table(
@@ -103,7 +104,7 @@ paper_records = Table(
     Column("external_id", Text, primary_key=True),
     Column("paper_id", Text, nullable=False, comment="the paper that this source describes"),
     Column("content", Text, nullable=False, comment="JSON: what the source says, by our names"),
-    Column("original", Text, nullable=False, comment="the source's own record, whole: JSON or XML"),
+    Column("original", Text, nullable=False, comment="the source's own record, whole: JSON, XML, BibTeX or RIS"),
     Column("seen_at", Double, nullable=False),
     Index("ix_paper_records_paper_id", "paper_id"),
 )

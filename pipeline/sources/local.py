@@ -1,20 +1,29 @@
-"""The source `local`: a folder with `corpus.jsonl`, PDFs, or both; or one such file."""
+"""The source `local`: a folder with a corpus, bibliographies, PDFs, or all of them; or one such file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PureWindowsPath
 
-from pipeline.sources.record import Record, RecordError, file_hash, parse_record
-from pipeline.text.faults import MENDING, Code
+from pipeline.sources import bibtex, csl, jsonl, ris
+from pipeline.sources.record import Record, file_hash
+from pipeline.text.faults import Code
 from workflows.model.errors import PermanentError
 
 SHIPPED = "corpus://shipped"
 CORPUS_FILE = "corpus.jsonl"
-MAX_LINE_BYTES = 16_000_000
 MAX_PDF_BYTES = 200_000_000
+
+_READERS: Mapping[str, Callable[[Path], Iterator[Record]]] = {
+    ".jsonl": jsonl.read,
+    ".ndjson": jsonl.read,
+    ".bib": bibtex.read,
+    ".ris": ris.read,
+    ".json": csl.read,
+}
+"""What reads a file of many papers, by the end of its name; the records of a folder come in this order."""
 
 _SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "corpus"
 
@@ -49,98 +58,108 @@ def locate(path: str) -> Place:
 
 
 def read(place: Place) -> list[Record]:
-    """All records of a place: the lines of its corpus file in order, then PDFs without a line, by name.
+    """All records of a place: those of its files in order, then PDFs that belong to none, by name.
 
-    A PDF belongs to the line whose `_id` is its name without `.pdf` (`/` and `:` written as `_`).
+    A PDF belongs to the record that names it in its field `file`, else to the one whose id is its name without `.pdf`
+    (`/` and `:` written as `_`).
 
     Raises:
         PermanentError: nothing there can be read; the message says what was looked for.
     """
     try:
-        corpus, pdfs = _files(place.path)
+        files, pdfs = _files(place.path)
     except OSError as error:
         raise PermanentError(f"{place.path} cannot be read: {error.strerror}; check its permissions") from error
-    if corpus is None and not pdfs:
+    if not files and not pdfs:
         raise PermanentError(
-            f"{place.path} holds neither {CORPUS_FILE} nor a .pdf file; put papers there: a {CORPUS_FILE} with one "
-            'JSON object a line ({"_id": "1", "title": "...", "text": "..."}), or PDFs'
+            f"{place.path} holds neither {CORPUS_FILE} nor a .pdf file nor a bibliography (.bib, .ris, .json); put "
+            f'papers there: a {CORPUS_FILE} with one JSON object a line ({{"_id": "1", "title": "...", "text": "..."}}'
+            "), what Zotero or JabRef export, or PDFs"
         )
-    records = list(_read_lines(corpus)) if corpus is not None else []
-    by_name = {_file_name(record.external_id): index for index, record in enumerate(records) if record.fault is None}
-    for pdf in pdfs:
-        index = by_name.get(pdf.stem)
-        if index is None:
-            records.append(_with_pdf(Record(pdf.stem), pdf))
-        else:
-            records[index] = _with_pdf(records[index], pdf)
+    records = list(_once(chain.from_iterable(_READERS[file.suffix.lower()](file) for file in files)))
+    records = list(_with_pdfs(records, place.path if place.path.is_dir() else place.path.parent, pdfs))
     if all(record.fault is not None for record in records):
         faults = "; ".join(f"{record.external_id}: {record.fault}" for record in records[:3])
-        raise PermanentError(f"no record of {place.path} can be read: {faults or f'{CORPUS_FILE} is empty'}")
+        empty = f"{files[0].name} is empty" if files else ""
+        raise PermanentError(f"no record of {place.path} can be read: {faults or empty}")
     return records
 
 
-def _files(path: Path) -> tuple[Path | None, list[Path]]:
+def _files(path: Path) -> tuple[list[Path], list[Path]]:
+    """Files of many papers, in order, and PDFs."""
     if path.is_file():
-        if path.suffix.lower() == ".pdf":
-            return None, [path]
-        return (path, []) if path.suffix.lower() in {".jsonl", ".ndjson"} else (None, [])
-    corpus = path / CORPUS_FILE
-    pdfs = sorted(file for file in path.iterdir() if file.suffix.lower() == ".pdf" and file.is_file())
-    return (corpus if corpus.is_file() else None), pdfs
+        suffix = path.suffix.lower()
+        return ([path] if suffix in _READERS else []), ([path] if suffix == ".pdf" else [])
+    found = sorted(file for file in path.iterdir() if file.is_file())
+    has_corpus = (path / CORPUS_FILE).is_file()
+    lists = {".jsonl", ".ndjson"}
+    files = [
+        file
+        for suffix in _READERS
+        for file in found
+        if file.suffix.lower() == suffix
+        and (suffix not in lists or not has_corpus or file.name == CORPUS_FILE)
+        and (suffix != ".json" or csl.is_csl(file))
+    ]
+    return files, [file for file in found if file.suffix.lower() == ".pdf"]
 
 
-def _read_lines(corpus: Path) -> Iterator[Record]:
-    first_line: dict[str, int] = {}
-    try:
-        with corpus.open("rb") as file:
-            for number, line in enumerate(_lines(file), start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = _parse_line(line)
-                except RecordError as error:
-                    yield _faulty(corpus, number, str(error))
-                    continue
-                known = first_line.setdefault(record.external_id, number)
-                same = f"line {known} has the same _id {record.external_id!r}"
-                yield record if known == number else _faulty(corpus, number, same)
-    except OSError as error:
-        raise PermanentError(f"{corpus} cannot be read: {error.strerror}; check its permissions") from error
+def _once(records: Iterable[Record]) -> Iterator[Record]:
+    """The records; one whose id another had before is set aside."""
+    first: dict[str, Record] = {}
+    for record in records:
+        if record.fault is not None:
+            yield record
+            continue
+        known = first.setdefault(record.external_id, record)
+        if known is record:
+            yield record
+        else:
+            same = f"{known.place or 'another record'} has the same _id {record.external_id!r}"
+            yield Record(record.place).set_aside(Code.BAD_RECORD, f"{record.place}: {same}")
 
 
-def _faulty(corpus: Path, number: int, reason: str) -> Record:
-    return _set_aside(Record(f"{corpus.name}:{number}"), Code.BAD_RECORD, f"line {number}: {reason}")
+def _with_pdfs(records: list[Record], folder: Path, pdfs: list[Path]) -> Iterator[Record]:
+    by_name = {pdf.name: pdf for pdf in pdfs}
+    by_stem = {pdf.stem: pdf for pdf in pdfs}
+    taken: set[Path] = set()
+    for record in records:
+        pdf = None if record.fault is not None else _named(record, folder, by_name)
+        if pdf is None and record.fault is None:
+            pdf = by_stem.get(_file_name(record.external_id))
+        if pdf is not None:
+            taken.add(pdf)
+        yield record if pdf is None else _with_pdf(record, pdf)
+    for pdf in pdfs:
+        if pdf not in taken:
+            yield _with_pdf(Record(pdf.stem), pdf)
 
 
-def _lines(file: Iterator[bytes]) -> Iterator[bytes]:
-    for index, line in enumerate(file):
-        yield line.removeprefix(b"\xef\xbb\xbf") if index == 0 else line
-
-
-def _parse_line(line: bytes) -> Record:
-    if len(line) > MAX_LINE_BYTES:
-        raise RecordError(f"it is longer than {MAX_LINE_BYTES} bytes")
-    try:
-        return parse_record(json.loads(line))
-    except UnicodeDecodeError:
-        raise RecordError("it is not UTF-8") from None
-    except RecursionError:
-        raise RecordError("it is nested too deeply") from None
-    except ValueError as error:
-        raise RecordError(f"it is not JSON ({error})") from None
+def _named(record: Record, folder: Path, by_name: Mapping[str, Path]) -> Path | None:
+    """The PDF that a record names, if it lies in the folder; a path of another machine is found by its last part."""
+    listed = record.details.get("files")
+    for path in listed if isinstance(listed, list) else []:
+        if not str(path).lower().endswith(".pdf"):
+            continue
+        try:
+            found = (folder / str(path)).resolve()
+            if found.is_relative_to(folder.resolve()) and found.is_file():
+                return found
+        except (OSError, ValueError):
+            continue
+        if (same := by_name.get(PureWindowsPath(str(path)).name)) is not None:
+            return same
+    return None
 
 
 def _with_pdf(record: Record, pdf: Path) -> Record:
     try:
         if pdf.stat().st_size > MAX_PDF_BYTES:
-            return _set_aside(record, Code.TOO_LARGE, f"{pdf.name} is larger than {MAX_PDF_BYTES // 1_000_000} MB")
+            what = f"{pdf.name} is larger than {MAX_PDF_BYTES // 1_000_000} MB"
+            return record.set_aside(Code.TOO_LARGE, what)
         return replace(record, pdf=pdf, pdf_hash=file_hash(pdf))
     except OSError as error:
-        return _set_aside(record, Code.UNREADABLE, f"{pdf.name} cannot be read: {error.strerror}")
-
-
-def _set_aside(record: Record, code: Code, what: str) -> Record:
-    return replace(record, fault=f"{what}; {MENDING[code]}", fault_code=code)
+        return record.set_aside(Code.UNREADABLE, f"{pdf.name} cannot be read: {error.strerror}")
 
 
 def _file_name(external_id: str) -> str:

@@ -7,13 +7,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import ids
 from pipeline.text.clean import clean, clean_line, is_showable
-from pipeline.text.faults import Code
+from pipeline.text.faults import MENDING, Code
 
 MAX_AUTHORS = 5000
 _MIN_YEAR, _MAX_YEAR = 1000, 2999
@@ -51,7 +51,8 @@ class Record:
         venue: Journal, proceedings or book.
         pdf_url: Where its PDF may be had.
         details: What else the source says, by the names in `docs/reference/steps.md`; values as JSON has them.
-        original: The source's own record, whole: JSON or XML, as it came.
+        original: The source's own record, whole: JSON, XML, BibTeX or RIS, as it came.
+        place: Where it stands in a folder: file and line, or entry.
         pdf: The paper's PDF.
         fault: Why the source could not read this record; None when it could. Such a record is quarantined.
         fault_code: Kind of that reason.
@@ -69,6 +70,7 @@ class Record:
     pdf_url: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     original: str = ""
+    place: str = ""
     pdf: Path | None = None
     pdf_hash: str = ""
     fault: str | None = None
@@ -89,6 +91,15 @@ class Record:
             self.pdf_hash,
             self.fault or "",
         )
+
+    def set_aside(self, code: Code, what: str) -> Record:
+        """This record with a fault: what is wrong, and what mends it."""
+        return replace(self, fault=f"{what}; {MENDING[code]}", fault_code=code)
+
+
+def faulty(file: Path, number: int, reason: str, unit: str = "line") -> Record:
+    """What stands for a line or an entry of a file that could not be read; they are counted from 1."""
+    return Record(f"{file.name}:{number}").set_aside(Code.BAD_RECORD, f"{unit} {number}: {reason}")
 
 
 class RecordError(Exception):

@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline import merging, pages, papers
+from pipeline import ids, merging, pages, papers
 from pipeline.sources import arxiv, crossref, europe_pmc, local, openalex, pubmed, semantic_scholar
 from pipeline.sources.oai_pmh import Repository
 from pipeline.sources.web import Client, Query, Source, StaleCursorError
@@ -43,7 +43,7 @@ class FetchInput(BaseModel):
     )
     path: str = Field(
         local.SHIPPED,
-        description="Of `local`: folder with corpus.jsonl and/or PDFs, relative to the working folder; "
+        description="Of `local`: folder with corpus.jsonl, bibliographies or PDFs, relative to the working folder; "
         "corpus://shipped is the corpus that comes with the installation.",
     )
     query: str | None = Field(
@@ -60,6 +60,7 @@ class FetchInput(BaseModel):
     )
     since: date | None = Field(None, description="Only what is new or has changed since this day.")
     incremental: bool = Field(False, description="Only what has changed since the last fetch of the same query.")
+    prune: bool = Field(False, description="Of `local`: forget the papers of this folder that are not in it any more.")
     limit: int = Field(MAX_PAPERS, ge=1, le=MAX_PAPERS, description="Papers to take at most.")
 
     @model_validator(mode="after")
@@ -68,6 +69,8 @@ class FetchInput(BaseModel):
             raise ValueError("`query`, `since` and `incremental` are for sources on the web; a folder is read whole")
         if self.source not in ("local", "oai_pmh") and not (self.query and self.query.strip()):
             raise ValueError(f"the source '{self.source}' needs a `query`")
+        if self.prune and self.source != "local":
+            raise ValueError("`prune` is for the source 'local'; catalogues tell what they have taken back")
         if self.url is not None and self.source != "oai_pmh":
             raise ValueError("`url` is for the source 'oai_pmh'; the others have their own")
         return self
@@ -82,7 +85,7 @@ class FetchOutput(BaseModel):
     updated: int
     unchanged: int
     quarantined: int = Field(description="Records that could not be read; the steps after this one count them too.")
-    removed: int = Field(0, description="Papers that the source has taken back; they are not searched any more.")
+    removed: int = Field(0, description="Papers that the source does not have any more; nor does the search.")
     left_out: int = Field(description="Papers beyond the limit.")
 
 
@@ -106,6 +109,10 @@ def _fetch_folder(inp: FetchInput, ctx: StepContext) -> FetchOutput:
         ctx.log.warning("and %d more; their reasons are kept with the papers", len(faulty) - _REPORTED_FAULTS)
     with ctx.transaction() as connection:
         fetched = papers.save_records(connection, inp.source, place.origin, taken)
+        removed = 0
+        if inp.prune:
+            everything = {ids.paper_id(inp.source, place.origin, record.external_id) for record in found}
+            removed = papers.forget_missing(connection, inp.source, place.origin, everything)
     return FetchOutput(
         paper_ids=list(fetched.paper_ids),
         fetched=len(fetched.paper_ids),
@@ -113,6 +120,7 @@ def _fetch_folder(inp: FetchInput, ctx: StepContext) -> FetchOutput:
         updated=fetched.updated,
         unchanged=fetched.unchanged,
         quarantined=len(faulty),
+        removed=removed,
         left_out=len(found) - len(taken),
     )
 

@@ -74,8 +74,8 @@ def upgrade() -> None:
         ),
         sa.Column("provenance", sa.Text(), comment="JSON: the source of each field; null: of a folder"),
         sa.PrimaryKeyConstraint("id", name="pk_papers"),
-        sa.UniqueConstraint("source", "origin", "external_id", name="uq_papers_source_origin_external_id"),
     )
+    op.create_index("ix_papers_source_origin_external_id", "papers", ["source", "origin", "external_id"])
     op.create_table(
         "paper_cuts",
         sa.Column("paper_id", sa.Text(), nullable=False),
@@ -124,7 +124,9 @@ def upgrade() -> None:
         sa.Column("external_id", sa.Text(), nullable=False),
         sa.Column("paper_id", sa.Text(), nullable=False, comment="the paper that this source describes"),
         sa.Column("content", sa.Text(), nullable=False, comment="JSON: what the source says, by our names"),
-        sa.Column("original", sa.Text(), nullable=False, comment="the source's own record, whole: JSON or XML"),
+        sa.Column(
+            "original", sa.Text(), nullable=False, comment="the source's own record, whole: JSON, XML, BibTeX or RIS"
+        ),
         sa.Column("seen_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("source", "origin", "external_id", name="pk_paper_records"),
     )

@@ -12,9 +12,10 @@ from sqlalchemy import func, select
 from pipeline.filters import SearchError
 from pipeline.search import search
 from pipeline.steps.embed import EmbedInput, embed
+from pipeline.steps.fetch import FetchInput
 from pipeline.steps.process_papers import ProcessInput, process_papers
 from pipeline.steps.store import StoreInput, store
-from pipeline.tables import chunks, embeddings, entries, papers
+from pipeline.tables import chunks, embeddings, entries, paper_records, papers
 from tests.support.pipeline import DirectContext, run_pipeline
 from workflows.db.database import Database
 from workflows.model.errors import NotFoundError
@@ -250,3 +251,40 @@ def test_two_runs_at_once_store_every_chunk_once(database: Database, tmp_path: P
         results = list(pool.map(lambda _: run_pipeline(database, path=path), range(3)))
     assert [result.store.count for result in results] == [12, 12, 12]
     assert count(database, papers) == count(database, chunks) == count(database, entries) == 12
+
+
+def test_an_entry_of_a_folder_is_kept_as_it_was_written(database: Database, tmp_path: Path) -> None:
+    entry = "@misc{key, title = {A title}, abstract = {Tests that fail}, mynote = {mine}}"
+    (tmp_path / "refs.bib").write_text(entry, encoding="utf-8")
+    run_pipeline(database, path=str(tmp_path))
+    result = run_pipeline(database, path=str(tmp_path))
+    assert (result.fetch.unchanged, result.store.collection_papers) == (1, 1)
+    with database.connect() as connection:
+        (said,) = connection.execute(select(paper_records)).all()
+        (paper,) = connection.execute(select(papers)).all()
+    assert (said.external_id, said.original, said.paper_id) == ("key", entry, paper.id)
+    assert json.loads(paper.details) == {"type": "misc", "mynote": "mine"}
+    assert ids(database, "failing checks") == ["key"]
+
+
+def test_what_is_no_longer_in_the_folder_goes_when_it_is_pruned(database: Database, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    run_pipeline(database, path=write(other, GRAPHS))
+    run_pipeline(database, path=write(tmp_path, PLANETS, FLAKY))
+    path = write(tmp_path, FLAKY)
+    assert run_pipeline(database, path=path).fetch.removed == 0
+    assert set(ids(database, "anything")) == {"p1", "p2", "p3"}
+    pruned = run_pipeline(database, path=path, prune=True)
+    assert (pruned.fetch.removed, pruned.fetch.unchanged, pruned.store.collection_papers) == (1, 1, 2)
+    assert set(ids(database, "anything")) == {"p2", "p3"}
+    assert run_pipeline(database, path=path, prune=True).fetch.removed == 0
+
+
+def test_pruning_keeps_what_is_beyond_the_limit_and_is_for_folders(database: Database, tmp_path: Path) -> None:
+    path = write(tmp_path, PLANETS, FLAKY)
+    run_pipeline(database, path=path)
+    limited = run_pipeline(database, path=path, prune=True, limit=1)
+    assert (limited.fetch.removed, limited.fetch.left_out) == (0, 1)
+    with pytest.raises(ValueError, match="'local'"):
+        FetchInput(source="arxiv", query="x", prune=True)
