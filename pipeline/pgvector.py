@@ -195,17 +195,25 @@ def _make(connection: Connection, collection: Collection) -> bool:
 
 def _index(connection: Connection, collection: Collection) -> None:
     """Made after the first copy, which is much quicker than growing it with each."""
+    _take_turns(connection, collection)  # two at the same time would wait for each other's ANALYZE
     name = _name(collection)
+    if connection.execute(select(func.to_regclass(f"{name}_hnsw"))).scalar_one() is not None:
+        return
     connection.execute(text("SET LOCAL maintenance_work_mem = '256MB'"))
-    connection.execute(text(f"CREATE INDEX IF NOT EXISTS {name}_hnsw ON {name} USING hnsw (embedding vector_ip_ops)"))
+    connection.execute(text(f"CREATE INDEX {name}_hnsw ON {name} USING hnsw (embedding vector_ip_ops)"))
     connection.execute(text(f"ANALYZE {name}, entries"))
+
+
+def _take_turns(connection: Connection, collection: Collection) -> None:
+    """Wait until no other transaction works at the index of this collection."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtext('celeriac.entry_vectors'), :id)"), {"id": collection.id}
+    )
 
 
 def _copy_some(connection: Connection, collection: Collection) -> int:
     """Copy a batch; how many there were. One process does at a time, the others find it done."""
-    connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtext('celeriac.entry_vectors'), :id)"), {"id": collection.id}
-    )
+    _take_turns(connection, collection)
     copied = _table(collection)
     lacking = (
         select(entries.c.id, entries.c.vector)
