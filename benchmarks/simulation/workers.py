@@ -18,11 +18,12 @@ from benchmarks.simulation.store import SimulatedDatabase, Weather
 from workflows.db.units import Unit
 from workflows.engine import launch, recovery
 from workflows.engine.canvas import STEP_TASK
-from workflows.engine.execution import end_over_time, execute_unit
+from workflows.engine.execution import end_over_time, execute_message
 from workflows.engine.leases import LOOK_SECONDS, LeaseKeeper
 from workflows.engine.machine import Machine
 from workflows.engine.outcomes import Outcome
 from workflows.engine.reconciler import Reconciler
+from workflows.engine.relay import Relay
 from workflows.engine.request import unit_of
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError
@@ -177,7 +178,10 @@ class Child:
         if message.task != STEP_TASK:
             launch.start_run(self.runtime, message.args[0])
             return True
-        outcome = execute_unit(self.runtime, unit_of(message.args), is_redelivered=message.is_redelivered)
+        is_free = not message.then and message.member is None
+        relay = Relay.of(message.queue, self.runtime.clock) if is_free else None
+        unit = unit_of(message.args)
+        outcome = execute_message(self.runtime, unit, is_redelivered=message.is_redelivered, relay=relay)
         self._site.loop.note(f"{message} gives {outcome.value}")
         return outcome is Outcome.RETURN
 

@@ -179,7 +179,7 @@ class Store:
 
     def renew(self, node: str, held: list[Any]) -> None:
         """Renew what was read before, perhaps long ago."""
-        found = [upkeep.Lease(self.run_pk, ordinal, part, 1, token, False) for ordinal, part, token in held]
+        found = [upkeep.Lease(self.run_pk, ordinal, part, 1, token, False, 0.0) for ordinal, part, token in held]
         self._do(lambda tx: upkeep.renew(tx, node, found, LONG))
 
     def expired(self) -> list[Key]:

@@ -32,7 +32,8 @@ _FREE_SLOTS = Statement("""
         - (SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until > {now})""")
 
 _LEASES = Statement("""
-    SELECT run_pk, ordinal, part, lease_pid, token, deadline_at IS NOT NULL AND deadline_at < {now}
+    SELECT run_pk, ordinal, part, lease_pid, token, deadline_at IS NOT NULL AND deadline_at < {now},
+        started_at
     FROM step_runs WHERE lease_node = :node AND status = 'PROGRESS' AND lease_until IS NOT NULL""")
 _RENEW = Statement("""
     UPDATE step_runs SET lease_until = {now} + :lease
@@ -126,7 +127,7 @@ _NEXT_DUE = Statement(f"""
 
 
 class Lease(NamedTuple):
-    """A unit that a child of this node runs."""
+    """A unit that a child of this node runs; `started_at` is when it was claimed."""
 
     run_pk: int
     ordinal: int
@@ -134,6 +135,7 @@ class Lease(NamedTuple):
     pid: int
     token: int
     is_over_time: bool
+    started_at: float
 
     @property
     def unit(self) -> Unit:
@@ -229,7 +231,9 @@ def free_slots(tx: Transaction) -> int:
 
 def leases(tx: Transaction, node: str) -> list[Lease]:
     """What the children of this node run."""
-    return [Lease(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in tx.rows(_LEASES, {"node": node})]
+    return [
+        Lease(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in tx.rows(_LEASES, {"node": node})
+    ]
 
 
 def renew(tx: Transaction, node: str, held: list[Lease], lease_seconds: float) -> None:

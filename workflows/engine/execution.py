@@ -19,6 +19,7 @@ from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
 from workflows.engine.outcomes import Failure, Outcome, engine_failure, failure_of
+from workflows.engine.relay import Relay
 from workflows.engine.runtime import Runtime
 from workflows.engine.scope import input_scope
 from workflows.engine.settlement import Settlement, advance, leave_worker, spread, turn
@@ -37,8 +38,20 @@ PARK_LIMIT_SECONDS = 300.0
 RELEASE_SECONDS = 2.0
 
 
-def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outcome:
-    """Do what a `celeriac.step` message asks for."""
+def execute_message(runtime: Runtime, unit: Unit, *, is_redelivered: bool, relay: Relay | None) -> Outcome:
+    """Do what a message asks for, and what it may go on with; the outcome is that of the unit it names."""
+    outcome = execute_unit(runtime, unit, is_redelivered=is_redelivered, relay=relay)
+    while relay is not None and (following := relay.take()) is not None:
+        try:
+            execute_unit(runtime, following, is_redelivered=False, relay=relay)
+        except CeleriacError as error:  # it is as if its message had been lost
+            _log.warning("%s; the reconciler will send what was ready", error)
+            break
+    return outcome
+
+
+def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool, relay: Relay | None = None) -> Outcome:
+    """Do what a `celeriac.step` message asks for; `relay` is told what may be done next without one."""
     context = runtime.context(unit.run_pk)
     if context is None:
         return Outcome.IGNORE
@@ -54,7 +67,7 @@ def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool) -> Outco
         logs.about(run_id=context.run_id, step=step.id, attempt=claim.token),
         traces.within(runtime, context.run_id, claim),
     ):
-        return run_claimed(Job(runtime, plan, step, context, claim))
+        return run_claimed(Job(runtime, plan, step, context, claim, relay))
 
 
 def run_claimed(job: Job) -> Outcome:
@@ -236,6 +249,8 @@ def _end(
     if settlement is None:
         _log.warning("a late result of step '%s' of run %s is refused", job.step.id, job.context.run_id)
         return Outcome.REFUSED
+    if job.relay is not None and status is State.SUCCESS:
+        job.relay.keep_back(job.plan, job.claim.unit.run_pk, settlement.ready, job.runtime.clock)
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
     return Outcome.RETURN
 

@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from workflows.compile.plan import Plan, PlanStep
 from workflows.db.runs import RunContext
 from workflows.db.units import Claim
+from workflows.engine.relay import Relay
 from workflows.engine.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What this process owns until it ends it, or its lease does."""
+    """What this process owns until it ends it, or its lease does.
+
+    Attributes:
+        relay: What may be run next without a message; None where every step needs its own.
+    """
 
     runtime: Runtime
     plan: Plan
     step: PlanStep
     context: RunContext
     claim: Claim
+    relay: Relay | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from workflows.db import upkeep
@@ -28,6 +28,24 @@ RENEWALS_PER_LEASE = 5
 
 LOOK_SECONDS = 0.5
 """How often the children are looked at; the database is asked only when one has gone, or a renewal is due."""
+
+
+def _at_work(held: Sequence[Lease], in_progress: set[tuple[Unit, int]]) -> list[Lease]:
+    """Leases whose units are being run: those of messages in progress, and what their processes have gone on with.
+
+    A process runs one unit at a time, so of the leases that it holds only the latest may be one that it has gone on
+    with (`workflows.engine.relay`): an earlier one it has given up without a word, and that has to run out.
+    """
+    busy = {pid for _, pid in in_progress}
+    latest: dict[int, Lease] = {}
+    for lease in held:
+        if lease.pid not in latest or lease.started_at > latest[lease.pid].started_at:
+            latest[lease.pid] = lease
+    return [
+        lease
+        for lease in held
+        if (lease.unit, lease.pid) in in_progress or (lease.pid in busy and latest[lease.pid] is lease)
+    ]
 
 
 class LeaseKeeper(threading.Thread):
@@ -105,7 +123,7 @@ class LeaseKeeper(threading.Thread):
         # Only now: a child that was born since, and claimed, would look dead in an older list.
         children = runtime.machine.family()
         in_progress = self._in_progress()
-        working = [lease for lease in held if children.get(lease.pid) and (lease.unit, lease.pid) in in_progress]
+        working = [lease for lease in _at_work(held, in_progress) if children.get(lease.pid)]
         if working:
             seconds = runtime.config.lease_seconds
             runtime.database.guarded(lambda tx: upkeep.renew(tx, runtime.node, working, seconds))

@@ -1,0 +1,159 @@
+"""Steps that are gone on with in the message of the one before: fewer messages, and nothing else changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.engine.test_runs import assert_order, workflow
+from tests.support.cluster import Cluster
+from tests.support.waiting import wait_until
+from workflows.compile import compile_workflow
+from workflows.db.clock import Clock
+from workflows.db.units import Unit
+from workflows.engine import control
+from workflows.engine.relay import MOST_SECONDS, MOST_STEPS, Relay
+from workflows.model.parser import parse_workflow
+
+LATTICE = """
+id: lattice
+steps:
+  a1: {uses: x}
+  a2: {uses: x}
+  b1: {uses: x, needs: [a1]}
+  b2: {uses: x, needs: [a1, a2]}
+  b3: {uses: x, needs: [a1], queue: research}
+  b4: {uses: x, needs: [a1, a2], pool: gpu}
+  b5: {uses: x, needs: [a1, a2], priority: 9}
+  c1: {uses: x, needs: [b1, b2]}
+  c2: {uses: x, needs: [b2, b3]}
+  d: {uses: x, needs: [c1, b4]}
+pools: {gpu: 1}
+"""
+PLAN = compile_workflow(parse_workflow(LATTICE))
+
+
+class StillClock(Clock):
+    """Time goes on only when it is told to."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def ordinals(*names: str) -> list[int]:
+    return [next(step.ordinal for step in PLAN.steps if step.id == name) for name in names]
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock()
+
+
+def kept(relay: Relay, clock: Clock, *ready: str) -> tuple[str | None, list[str]]:
+    """What is kept back of what is ready, and what is left to be sent."""
+    left = ordinals(*ready)
+    relay.keep_back(PLAN, 1, left, clock)
+    taken = relay.take()
+    assert taken is None or taken == Unit(1, taken.ordinal)
+    return (None if taken is None else PLAN.steps[taken.ordinal].id, [PLAN.steps[ordinal].id for ordinal in left])
+
+
+def test_the_step_with_the_longest_way_behind_it_is_kept_back(clock: StillClock) -> None:
+    relay = Relay.of("processing", clock)
+    queue = PLAN.steps[ordinals("b1")[0]].queue
+    relay.queue = queue
+    assert kept(relay, clock, "c2", "b2") == ("b2", ["c2"])
+    assert kept(relay, clock) == (None, [])
+
+
+def test_what_other_workers_or_limits_are_for_is_sent(clock: StillClock) -> None:
+    relay = Relay.of(PLAN.steps[ordinals("b1")[0]].queue, clock)
+    assert kept(relay, clock, "b3", "b4") == (None, ["b3", "b4"])
+
+
+def test_a_step_of_higher_priority_is_not_made_to_wait(clock: StillClock) -> None:
+    relay = Relay.of(PLAN.steps[ordinals("b1")[0]].queue, clock)
+    assert kept(relay, clock, "b2", "b5")[0] in ("b5", None)
+
+
+def test_a_message_gives_way_to_others_after_a_while(clock: StillClock) -> None:
+    relay = Relay.of(PLAN.steps[ordinals("b1")[0]].queue, clock)
+    for _ in range(MOST_STEPS):
+        assert kept(relay, clock, "b2")[0] == "b2"
+    assert kept(relay, clock, "b2") == (None, ["b2"])
+    late = Relay.of(relay.queue, clock)
+    clock.now += MOST_SECONDS
+    assert kept(late, clock, "b2") == (None, ["b2"])
+
+
+GRAPH: dict[str, list[str]] = {
+    "a0": [],
+    "a1": [],
+    "a2": [],
+    "b0": ["a0", "a1"],
+    "b1": ["a1", "a2"],
+    "b2": ["a2", "a0"],
+    "c0": ["b0", "b1"],
+    "c1": ["b1", "b2"],
+    "c2": ["b2", "b0"],
+}
+"""Three layers that are not series-parallel: no canvas can carry an edge of it."""
+
+
+def messages(engine: Cluster) -> int:
+    """How many messages of steps the workers have been given."""
+    stats = engine.runtime.app.control.inspect(timeout=5).stats() or {}
+    return sum(one["total"].get("celeriac.step", 0) for one in stats.values())
+
+
+def test_a_graph_needs_fewer_messages_than_it_has_steps(engine: Cluster) -> None:
+    engine.start_worker(slots=1)
+    report = engine.run(workflow(GRAPH))
+    assert report.run.status == "SUCCESS"
+    assert_order(engine, GRAPH)
+    assert engine.rows("SELECT count(*) FROM attempts WHERE status = 'SUCCESS'") == [(9,)]
+    assert engine.rows("SELECT sum(redispatches) FROM step_runs") == [(0,)]
+    assert messages(engine) <= 5
+
+
+def test_the_lease_of_a_step_without_a_message_is_renewed(engine: Cluster) -> None:
+    engine.start_worker(slots=1, CELERIAC_LEASE_SECONDS="1")
+    slow = workflow(GRAPH).replace("{node: c1, ms: 0}", "{node: c1, ms: 4000}")
+    report = engine.run(slow)
+    assert report.run.status == "SUCCESS"
+    assert_order(engine, GRAPH)
+    assert engine.rows("SELECT count(*), max(number) FROM attempts") == [(9, 1)]
+
+
+def test_a_process_that_dies_at_a_step_without_a_message_costs_that_try_alone(engine: Cluster) -> None:
+    engine.start_worker(slots=1)
+    deadly = workflow(GRAPH).replace(
+        "uses: ledger.nap\n    with: {node: b1, ms: 0}", "uses: ledger.die\n    with: {node: b1, times: 2}"
+    )
+    report = engine.run(deadly, timeout=60)
+    assert report.run.status == "SUCCESS"
+    for node, needs in GRAPH.items():
+        assert len(engine.ledger("start", node)) == (3 if node == "b1" else 1)
+        for before in needs:
+            assert engine.ledger("end", before)[0].at <= engine.ledger("start", node)[0].at
+    assert len(engine.ledger("died")) == 2
+
+
+def test_a_step_without_a_message_can_be_cancelled(engine: Cluster) -> None:
+    engine.start_worker(slots=1)
+    waiting = workflow(GRAPH).replace(
+        "uses: ledger.nap\n    with: {node: b1, ms: 0}", "uses: ledger.wait_for_cancel\n    with: {node: b1}"
+    )
+    accepted = engine.submit(waiting)
+    wait_until(lambda: engine.ledger("start", "b1"))
+    control.cancel(engine.runtime, accepted.run_id)
+    assert engine.wait(accepted).run.status == "REVOKED"
+    after = engine.run(workflow({"last": []}).replace("id: graph", "id: after"))
+    assert after.run.status == "SUCCESS"
