@@ -11,6 +11,7 @@ class Code(StrEnum):
     BAD_RECORD = "bad_record"
     NO_TEXT = "no_text"
     MISSING = "missing"
+    PDF_UNAVAILABLE = "pdf_unavailable"
     UNREADABLE = "unreadable"
     EMPTY = "empty"
     DAMAGED = "damaged"
@@ -27,6 +28,7 @@ MENDING = {
     Code.BAD_RECORD: "mend the record and fetch again",
     Code.NO_TEXT: "give it a title, a text or a PDF, and fetch again",
     Code.MISSING: "put the file back or fetch again",
+    Code.PDF_UNAVAILABLE: "put the file into a folder of your own, or try again with `celeriac quarantine redrive`",
     Code.UNREADABLE: "let the workers read the file",
     Code.EMPTY: "get the file again: the download broke off",
     Code.DAMAGED: "get the file again, or write it anew with `qpdf IN.pdf OUT.pdf`",
