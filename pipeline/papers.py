@@ -90,6 +90,7 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
         said = {record.external_id: record for record in records if record.original}
         own = {external: ids.paper_id(source, origin, external) for external in said}
         merging.keep_records(connection, source, origin, said, own)
+    if source == "local":
         _forget_faulty(connection, source, origin, by_id)
     return Fetched(tuple(by_id), len(new), len(updated), len(by_id) - len(new) - len(updated))
 
@@ -104,6 +105,15 @@ def forget_missing(connection: Connection, source: str, origin: str, kept: Colle
     gone = sorted(set(connection.execute(query).scalars()) - set(kept))
     _delete(connection, gone)
     return len(gone)
+
+
+def readable(connection: Connection, paper_ids: Sequence[str]) -> set[str]:
+    """Those of the papers that have a title, a text or a PDF."""
+    has_content = (papers.c.title != "") | (papers.c.abstract != "") | papers.c.pdf_path.is_not(None)
+    found: set[str] = set()
+    for some in slices(paper_ids):
+        found.update(connection.execute(select(papers.c.id).where(papers.c.id.in_(some), has_content)).scalars())
+    return found
 
 
 def load_paper(connection: Connection, paper_id: str) -> Paper | None:

@@ -118,7 +118,7 @@ class Client:
     def read(
         self,
         path: str,
-        params: Mapping[str, str],
+        params: Mapping[str, str] | None,
         parse: Callable[[Answer], T],
         *,
         headers: Mapping[str, str] | None = None,
@@ -128,6 +128,7 @@ class Client:
         """Ask, and parse the answer; what passes is tried again.
 
         Args:
+            params: None when the path has them.
             body: Sent by POST; without one it is a GET.
             parse: Raises TransientError for an answer that is not whole, PermanentError for one that says no.
 
