@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_ATTRIBUTES = r"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))*\s*/?>"""
 _INLINE_TAG = re.compile(
-    r"</?(?:jats:)?(?:i|b|em|strong|sub|sup|sc|u|tt|italic|bold|underline|monospace)\b[^>]*>", re.IGNORECASE
+    r"</?(?:jats:)?(?:i|b|em|strong|sub|sup|sc|u|tt|italic|bold|underline|monospace)" + _ATTRIBUTES, re.IGNORECASE
 )
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<!--.{0,2000}?-->|<[/?!]?[A-Za-z][\w:.-]*" + _ATTRIBUTES, re.DOTALL)
+"""Of `p < .001` and `a<b and c>d` nothing is one."""
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

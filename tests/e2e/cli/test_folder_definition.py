@@ -26,8 +26,11 @@ def _write_pdf(path: Path, line: str) -> None:
 
 
 @pytest.fixture
-def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    assert home
+def folder(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     monkeypatch.chdir(tmp_path)
     made = tmp_path / "my" / "papers"
     made.mkdir(parents=True)
