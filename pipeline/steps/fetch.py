@@ -12,6 +12,7 @@ from pipeline import ids, merging, pages, papers
 from pipeline.sources import arxiv, crossref, europe_pmc, local, openalex, pubmed, semantic_scholar, urls
 from pipeline.sources.oai_pmh import Repository
 from pipeline.sources.web import Client, Query, Source, StaleCursorError
+from pipeline.text.faults import Code
 from workflows.settings import Config
 from workflows.steps import StepContext, step
 
@@ -118,10 +119,13 @@ def _fetch_folder(inp: FetchInput, ctx: StepContext) -> FetchOutput:
         ctx.log.warning("quarantined %s: %s", record.external_id, record.fault)
     if len(faulty) > _REPORTED_FAULTS:
         ctx.log.warning("and %d more; their reasons are kept with the papers", len(faulty) - _REPORTED_FAULTS)
+    broken = sum(record.fault_code == Code.BAD_RECORD for record in found if record.fault is not None)
+    if inp.prune and broken:
+        ctx.log.warning("nothing is forgotten while %d entries cannot be read: their papers would go, too", broken)
     with ctx.transaction() as connection:
         fetched = papers.save_records(connection, inp.source, place.origin, taken)
         removed = 0
-        if inp.prune:
+        if inp.prune and not broken:
             everything = {ids.paper_id(inp.source, place.origin, record.external_id) for record in found}
             removed = papers.forget_missing(connection, inp.source, place.origin, everything)
     return FetchOutput(
