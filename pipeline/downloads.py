@@ -1,8 +1,8 @@
 """PDFs that a record names by their address, brought into the home: resumed after a break, whole or not at all.
 
 A download grows in `NAME.part`, with what tells its version in `NAME.part.json`; the next try asks for the rest only,
-if the file is still the same (`Range`, `If-Range`). When it is whole it gets its name. Names are hashes of addresses:
-one address is downloaded once.
+if the file is still the same (`Range`, `If-Range`). When it is whole it gets its name, and its version stays beside it.
+Names are hashes of addresses: one address is downloaded once, and again only if it is asked whether it has changed.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ class _ChangedError(TransientError):
     """What came is not the rest of what is there: it is begun anew."""
 
 
-def fetch_pdf(url: str, ctx: StepContext, config: Config) -> Download:
-    """The PDF at an address; without any request when it has been downloaded before.
+def fetch_pdf(url: str, ctx: StepContext, config: Config, *, refresh: bool = False) -> Download:
+    """The PDF at an address; when it has been downloaded before, without any request.
+
+    With `refresh` the server is asked whether a file that is there has changed since (`If-None-Match`).
 
     Raises:
         PermanentError: there is none, it is too large, or it may not be reached.
@@ -70,7 +72,7 @@ def fetch_pdf(url: str, ctx: StepContext, config: Config) -> Download:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.with_suffix(".part")) as part:
-            if not path.is_file():
+            if refresh or not path.is_file():
                 _download(url, path, part, ctx, config)
             return Download(path, file_hash(path))
     except OSError as error:
@@ -107,9 +109,12 @@ def _download(url: str, path: Path, part: BinaryIO, ctx: StepContext, config: Co
             ctx.rate_limit(host, default=RATES.get(host, RATE))
             wait = FIRST_DELAY_SECONDS * 2 ** (attempt - 1)
             try:
-                with outbound.stream("GET", url, headers=_headers(part, note), limits=LIMITS) as answer:
+                headers = _headers(part, note, path)
+                with outbound.stream("GET", url, headers=headers, limits=LIMITS) as answer:
                     told = retry_after_seconds(answer.headers, time.time())
                     wait = wait if told is None else told
+                    if answer.status == 304 and path.is_file():
+                        return
                     _receive(answer, part, note, ctx)
                 break
             except _ChangedError:
@@ -127,16 +132,25 @@ def _download(url: str, path: Path, part: BinaryIO, ctx: StepContext, config: Co
     part.flush()
     os.fsync(part.fileno())
     Path(part.name).replace(path)
-    note.unlink(missing_ok=True)
+    note.replace(_kept_note(path))
 
 
-def _headers(part: BinaryIO, note: Path) -> dict[str, str]:
-    """Those of a request for what is missing; without a sign of its version all is asked for again."""
+def _kept_note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _headers(part: BinaryIO, note: Path, path: Path) -> dict[str, str]:
+    """Those of a request for what is missing, or for what is newer than the file that is there.
+
+    Without a sign of the version all is asked for again.
+    """
     headers = {"Accept": "application/pdf, */*;q=0.5", "Accept-Encoding": "identity"}
     version = _version(note)
     if part.tell() and version:
         return {**headers, "Range": f"bytes={part.tell()}-", "If-Range": version}
     _empty(part, note)
+    if path.is_file() and (known := _version(_kept_note(path))):
+        return {**headers, "If-None-Match" if known.startswith('"') else "If-Modified-Since": known}
     return headers
 
 

@@ -89,5 +89,5 @@ class Reader:
         return self._clients[base].read(url.removeprefix(base), None, Answer.check, headers=headers, limits=LIMITS)
 
     def _pdf(self, url: str) -> Record:
-        found = downloads.fetch_pdf(url, self._ctx, self._config)
+        found = downloads.fetch_pdf(url, self._ctx, self._config, refresh=True)
         return Record(url, url=url, pdf_url=url, pdf=found.path, pdf_hash=found.hash)

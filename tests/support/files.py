@@ -25,6 +25,8 @@ class FileSite:
 
     def serve(self, request: BaseHTTPRequestHandler, *, cut_after: int | None = None, ranges: bool = True) -> None:
         """Answer the file, or the part that is asked for; `cut_after` breaks off behind so many bytes."""
+        if request.headers.get("If-None-Match") == self.etag:
+            return answer(304)(request)
         asked = request.headers.get("Range")
         is_same = request.headers.get("If-Range") in (None, self.etag)
         begin = int(asked.removeprefix("bytes=").rstrip("-")) if asked and is_same and ranges else 0
@@ -38,6 +40,7 @@ class FileSite:
         request.end_headers()
         request.wfile.write(part[:cut_after])
         request.close_connection = True
+        return None
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:

@@ -88,8 +88,24 @@ def test_a_file_is_downloaded_once(database: Database, site: FileSite) -> None:
     assert _get(database, site) == PDF
     assert _get(database, site) == PDF
     assert len(site.seen) == 1
-    kept = [path.name for path in _part(site).parent.iterdir()]
-    assert kept == [place_of(f"{site.url}/a.pdf", Config.from_env()).name]
+    place = place_of(f"{site.url}/a.pdf", Config.from_env())
+    assert set(place.parent.iterdir()) == {place, place.with_suffix(".json")}
+
+
+def test_a_file_is_downloaded_again_if_it_has_changed(database: Database, site: FileSite) -> None:
+    def refreshed() -> bytes:
+        found = fetch_pdf(f"{site.url}/a.pdf", DirectContext(database), Config.from_env(), refresh=True)
+        return found.path.read_bytes()
+
+    assert [refreshed(), refreshed()] == [PDF, PDF]
+    site.content, site.etag = OTHER, '"2"'
+    site.script = [partial(site.serve, cut_after=100_000)]
+    assert [refreshed(), refreshed()] == [OTHER, OTHER]
+    assert [asked for _, asked in site.seen] == [None, None, None, "bytes=100000-", None]
+    site.script = [answer(404)]
+    with pytest.raises(PermanentError, match="404"):
+        refreshed()
+    assert _get(database, site) == OTHER
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(database: Database, site: FileSite) -> None:
