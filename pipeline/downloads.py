@@ -1,4 +1,4 @@
-"""PDFs that a record names by their address, brought into the home: resumed after a break, whole or not at all.
+"""PDFs that a record names by their address, brought into a folder: resumed after a break, whole or not at all.
 
 A download grows in `NAME.part`, with what tells its version in `NAME.part.json`; the next try asks for the rest only,
 if the file is still the same (`Range`, `If-Range`). When it is whole it gets its name, and its version stays beside it.
@@ -28,6 +28,7 @@ from workflows.model.errors import PermanentError, TransientError
 from workflows.settings import Config
 from workflows.steps import StepContext
 
+FOLDER_VARIABLE = "CELERIAC_PAPERS"
 MAX_PDF_BYTES = 200_000_000
 TRIES = 3
 FIRST_DELAY_SECONDS = 1.0
@@ -82,7 +83,9 @@ def fetch_pdf(url: str, ctx: StepContext, config: Config, *, refresh: bool = Fal
 def place_of(url: str, config: Config) -> Path:
     """Where the PDF of an address lies once it has been downloaded."""
     name = ids.digest(url)[:32]
-    return config.home / "papers" / name[:2] / f"{name}.pdf"
+    folder = config.text(FOLDER_VARIABLE, "")
+    papers = Path(folder).expanduser().absolute() if folder else config.home / "papers"
+    return papers / name[:2] / f"{name}.pdf"
 
 
 @contextmanager

@@ -92,6 +92,24 @@ def test_a_file_is_downloaded_once(database: Database, site: FileSite) -> None:
     assert set(place.parent.iterdir()) == {place, place.with_suffix(".json")}
 
 
+def test_the_folder_of_downloads_may_be_another(
+    database: Database, site: FileSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERIAC_PAPERS", str(tmp_path / "shared"))
+    assert _get(database, site) == PDF
+    assert len(list((tmp_path / "shared").rglob("*.pdf"))) == 1
+
+
+def test_a_folder_that_cannot_be_used_is_named(
+    database: Database, site: FileSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CELERIAC_PAPERS", str(tmp_path / "file"))
+    with pytest.raises(TransientError, match="mend it"):
+        _get(database, site)
+    assert site.seen == []
+
+
 def test_a_file_is_downloaded_again_if_it_has_changed(database: Database, site: FileSite) -> None:
     def refreshed() -> bytes:
         found = fetch_pdf(f"{site.url}/a.pdf", DirectContext(database), Config.from_env(), refresh=True)
