@@ -10,6 +10,7 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from celeriac import main
+from tests.support.files import file_site
 
 BIB = """@article{beets, title = {Rings of beets}, author = {Lovelace, Ada}, file = {:files/beets.pdf:PDF}}
 @article{carrots, title = {Colours of carrots}, abstract = {Carrots keep their colour in dark cellars.}}
@@ -66,3 +67,19 @@ def test_a_folder_becomes_searchable_and_stays_in_step(folder: Path, capsys: pyt
     assert (second["fetched"], second["new"], second["removed"], second["quarantined"]) == (4, 1, 1, 0)
     assert second["collection_papers"] == 4
     assert _best(capsys, "vegetables of the spring") != "turnips"
+
+
+def test_entries_with_an_address_get_their_pdf(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERIAC_ALLOW_PRIVATE_NETWORKS", "127.0.0.1")
+    with file_site() as site:
+        site.content = (folder / "alone.pdf").read_bytes()
+        entry = f"@misc{{parsnips, title = {{Roots}}, pdf_url = {{{site.url}/a.pdf}}}}"
+        (folder / "library.bib").write_text(entry, encoding="utf-8")
+        (folder / "alone.pdf").unlink()
+        for _ in range(2):
+            found = _run(capsys, "path=my/papers", "download_pdf=true")
+            assert (found["fetched"], found["quarantined"]) == (2, 0)
+        assert len(site.seen) == 1
+    assert _best(capsys, "sweet after cold nights") == "parsnips"
