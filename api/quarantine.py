@@ -111,7 +111,7 @@ def redrive(body: RawBody, served: Served) -> Redriven:
         found = quarantine.to_redrive(connection, papers, code)
     run_id = None
     if found.paper_ids:
-        params |= {"papers": list(found.paper_ids), "force_reprocess": True}
+        params |= {"papers": list(found.paper_ids), "force_reprocess": True, "download_pdf": True}
         run_id = served.submit(entry, params).run_id
     return Redriven(run_id=run_id, **{name: getattr(found, name) for name in ("paper_ids", "to_fetch", "left_out")})
 

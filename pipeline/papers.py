@@ -14,6 +14,7 @@ from pipeline.embedding import EmbeddingModel
 from pipeline.sources.record import Record
 from pipeline.tables import chunks, embeddings, insert, now, paper_cuts, paper_records, papers, slices
 from pipeline.text.chunking import CHUNKER_VERSION, Chunk, embedded_text
+from pipeline.text.faults import Code
 
 PDFIUM = "pdfium"
 """The text backend that comes with the installation (`pipeline.text.reader`)."""
@@ -26,7 +27,9 @@ class Paper:
     id: str
     title: str
     abstract: str
+    pdf_url: str | None
     pdf_path: str | None
+    pdf_hash: str | None
     content_hash: str
     quarantine_code: str | None
     quarantine_reason: str | None
@@ -59,29 +62,35 @@ def save_records(connection: Connection, source: str, origin: str, records: Sequ
         by_id = {ids.paper_id(source, origin, record.external_id): record for record in records}
     known: dict[str, Any] = {}
     for some in slices(list(by_id)):
-        rows = connection.execute(select(papers).where(papers.c.id.in_(some)))
-        known.update({row.id: row for row in rows.mappings()})
+        found = connection.execute(select(papers).where(papers.c.id.in_(some)))
+        known.update({row["id"]: row for row in found.mappings()})
     new: list[str] = []
     updated: list[str] = []
+    rows: dict[str, dict[str, Any]] = {}
     for paper, record in by_id.items():
+        row = _row(paper, source, origin, record, provenance.get(paper))
         if paper not in known:
             new.append(paper)
-        elif known[paper]["content_hash"] != record.content_hash():
+            rows[paper] = row
+            continue
+        row |= _downloaded(known[paper], row)
+        if known[paper]["content_hash"] != record.content_hash():
             updated.append(paper)
+            rows[paper] = row
         else:
-            _describe(connection, known[paper], _row(paper, source, origin, record, provenance.get(paper)))
+            _describe(connection, known[paper], row)
     for some in slices([*new, *updated]):
         statement = insert(connection, papers).values(updated_at=now(connection))
         changed = {name: statement.excluded[name] for name in _CHANGING}
         statement = statement.on_conflict_do_update(index_elements=["id"], set_=changed)
-        changed_rows = [_row(paper, source, origin, by_id[paper], provenance.get(paper)) for paper in some]
-        connection.execute(statement, changed_rows)
+        connection.execute(statement, [rows[paper] for paper in some])
         faulty = papers.c.id.in_(some) & papers.c.quarantine_reason.is_not(None)
         connection.execute(update(papers).where(faulty).values(quarantined_at=now(connection)))
     if source not in merging.SOURCES:
         said = {record.external_id: record for record in records if record.original}
         own = {external: ids.paper_id(source, origin, external) for external in said}
         merging.keep_records(connection, source, origin, said, own)
+    if source == "local":
         _forget_faulty(connection, source, origin, by_id)
     return Fetched(tuple(by_id), len(new), len(updated), len(by_id) - len(new) - len(updated))
 
@@ -98,6 +107,15 @@ def forget_missing(connection: Connection, source: str, origin: str, kept: Colle
     return len(gone)
 
 
+def readable(connection: Connection, paper_ids: Sequence[str]) -> set[str]:
+    """Those of the papers that have a title, a text or a PDF."""
+    has_content = (papers.c.title != "") | (papers.c.abstract != "") | papers.c.pdf_path.is_not(None)
+    found: set[str] = set()
+    for some in slices(paper_ids):
+        found.update(connection.execute(select(papers.c.id).where(papers.c.id.in_(some), has_content)).scalars())
+    return found
+
+
 def load_paper(connection: Connection, paper_id: str) -> Paper | None:
     """The paper of that id."""
     row = connection.execute(
@@ -109,7 +127,8 @@ def load_paper(connection: Connection, paper_id: str) -> Paper | None:
 def content_key(paper: Paper, text_backend: str = PDFIUM) -> str:
     """Changes whenever the same paper would get other chunks."""
     by = "" if paper.pdf_path is None or text_backend == PDFIUM else f"/{text_backend}"
-    return f"{paper.content_hash}/{CHUNKER_VERSION}{by}"
+    downloaded = f"/{paper.pdf_hash[:16]}" if paper.pdf_hash else ""
+    return f"{paper.content_hash}/{CHUNKER_VERSION}{by}{downloaded}"
 
 
 def is_cut(connection: Connection, paper: Paper, cut: str, text_backend: str = PDFIUM) -> bool:
@@ -128,6 +147,8 @@ def replace_chunks(
         .where(papers.c.id == paper.id)
         .values(
             title=paper.title,
+            pdf_path=paper.pdf_path,
+            pdf_hash=paper.pdf_hash,
             quarantine_code=paper.quarantine_code,
             quarantine_reason=paper.quarantine_reason,
             quarantined_at=None if paper.quarantine_reason is None else now(connection),
@@ -184,7 +205,7 @@ def chunks_without_vector(connection: Connection, paper_id: str, model: Embeddin
     return list(connection.execute(query).scalars())
 
 
-_DESCRIBING = ("pdf_path", "arxiv_id", "venue", "pdf_url", "details", "provenance")
+_DESCRIBING = ("pdf_path", "pdf_hash", "arxiv_id", "venue", "pdf_url", "details", "provenance")
 """What may change without any text to be read again: a folder has moved, a paper was cited once more."""
 
 _CHANGING = (
@@ -220,6 +241,7 @@ def _row(paper: str, source: str, origin: str, record: Record, provenance: str |
         "pdf_url": record.pdf_url,
         "details": json.dumps(record.details, ensure_ascii=False) if record.details else None,
         "pdf_path": _path(record),
+        "pdf_hash": None,
         "content_hash": record.content_hash(),
         "quarantine_code": record.fault_code if record.fault is not None else None,
         "quarantine_reason": record.fault,
@@ -230,8 +252,16 @@ def _row(paper: str, source: str, origin: str, record: Record, provenance: str |
 
 def _describe(connection: Connection, known: Mapping[str, Any], row: Mapping[str, Any]) -> None:
     changed = {name: row[name] for name in _DESCRIBING if row[name] != known[name]}
+    if "pdf_url" in changed and known["quarantine_code"] == Code.PDF_UNAVAILABLE:
+        changed |= {"quarantine_code": None, "quarantine_reason": None, "quarantined_at": None}
     if changed:
         connection.execute(update(papers).where(papers.c.id == row["id"]).values(changed))
+
+
+def _downloaded(known: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """What stays of a PDF that was downloaded, as long as the source says the same address and has no file itself."""
+    is_kept = known["pdf_hash"] is not None and row["pdf_path"] is None and row["pdf_url"] == known["pdf_url"]
+    return {name: known[name] for name in ("pdf_path", "pdf_hash")} if is_kept else {}
 
 
 def _path(record: Record) -> str | None:

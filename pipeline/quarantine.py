@@ -19,6 +19,9 @@ MAX_REDRIVEN = 10_000
 """Their ids fit into the params of one run."""
 
 
+_CAN_REDRIVE = papers.c.pdf_path.is_not(None) | (papers.c.quarantine_code == Code.PDF_UNAVAILABLE)
+
+
 class UnknownCodeError(CeleriacError):
     """A word is no quarantine code."""
 
@@ -90,7 +93,7 @@ def listed(connection: Connection, code: str | None = None, limit: int = MAX_LIS
             func.coalesce(papers.c.quarantine_code, ""),
             papers.c.quarantine_reason,
             papers.c.quarantined_at,
-            papers.c.pdf_path.is_not(None),
+            _CAN_REDRIVE,
         )
         .where(_chosen(code))
         .order_by(papers.c.quarantined_at.desc(), papers.c.id)
@@ -109,15 +112,19 @@ def to_redrive(connection: Connection, paper_ids: Sequence[str] = (), code: str 
     Raises:
         NotFoundError: a paper that was named is not in quarantine.
     """
-    query = select(papers.c.id, papers.c.pdf_path).where(_chosen(code)).order_by(papers.c.quarantined_at, papers.c.id)
+    query = (
+        select(papers.c.id, _CAN_REDRIVE.label("can_redrive"))
+        .where(_chosen(code))
+        .order_by(papers.c.quarantined_at, papers.c.id)
+    )
     wanted = list(dict.fromkeys(paper_ids))
     queries = [query.where(papers.c.id.in_(some)) for some in slices(wanted)] if wanted else [query]
-    places = {row.id: row.pdf_path for one in queries for row in connection.execute(one)}
-    if missing := sorted(set(wanted) - set(places)):
+    can_be_read = {row.id: bool(row.can_redrive) for one in queries for row in connection.execute(one)}
+    if missing := sorted(set(wanted) - set(can_be_read)):
         where = f" with the code {code}" if code else ""
         raise NotFoundError(f"{', '.join(missing[:5])}: not in quarantine{where}", "`celeriac quarantine ls` lists it")
-    again = [paper for paper, path in places.items() if path is not None]
-    left = tuple(paper for paper, path in places.items() if path is None)
+    again = [paper for paper, can in can_be_read.items() if can]
+    left = tuple(paper for paper, can in can_be_read.items() if not can)
     return Redrive(tuple(again[:MAX_REDRIVEN]), left, max(0, len(again) - MAX_REDRIVEN))
 
 

@@ -59,6 +59,7 @@ papers = Table(
     Column("details", Text, comment="JSON: what else the sources say"),
     Column("pdf_url", Text, comment="where its PDF may be had"),
     Column("pdf_path", Text, comment="absolute path of the PDF, where there is one"),
+    Column("pdf_hash", Text, comment="SHA-256 of a PDF that was downloaded; null: it was not"),
     Column("content_hash", Text, nullable=False, comment="of all that the source gave, PDF included"),
     Column("quarantine_code", Text, comment="kind of the reason, a word that programs can tell apart"),
     Column("quarantine_reason", Text, comment="why the paper, or its PDF, was set aside"),

@@ -98,6 +98,7 @@ def redrive(
         "papers": json.dumps(found.paper_ids),
         "collection": collection,
         "force_reprocess": "true",
+        "download_pdf": "true",
         "text_backend": text_backend,
     }
     config = Config.from_env()

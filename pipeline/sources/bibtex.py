@@ -15,6 +15,7 @@ from pybtex.exceptions import PybtexError
 from pipeline.sources.decoding import read_text
 from pipeline.sources.latex import plain
 from pipeline.sources.record import Record, RecordError, faulty, parse_record
+from pipeline.sources.values import pdf_address, string
 
 MAX_ENTRY_CHARACTERS = 250_000
 
@@ -24,7 +25,7 @@ _PERSONS = frozenset({"author", "editor", "translator"})
 _SPLIT_FILES = re.compile(r"(?<!\\);")
 _SPLIT_PARTS = re.compile(r"(?<!\\):")
 _ESCAPE = re.compile(r"\\([\\:;_])")
-_VERBATIM = frozenset({"url", "doi", "eprint", "pdf"})
+_VERBATIM = frozenset({"url", "doi", "eprint", "pdf", "pdf_url"})
 
 _NAMES = {
     "journaltitle": "venue",
@@ -120,6 +121,9 @@ def _record(kind: str, key: str, fields: list[tuple[str, str]], written: str) ->
         else:
             value.setdefault(_NAMES.get(name, name), plain(text))
     value |= _dates(given) | _eprint(given)
+    files = value.get("files")
+    addresses = [value.get("pdf"), value.get("url"), *(files if isinstance(files, list) else [])]
+    value.setdefault("pdf_url", pdf_address(addresses, string(value.get("arxiv_id"))))
     if "pages" in value:
         value["pages"] = str(value["pages"]).replace("\u2013", "-")
     return parse_record(value, original=written)
@@ -132,6 +136,9 @@ def files_of(text: str) -> list[str]:
     """
     paths: list[str] = []
     for one in _SPLIT_FILES.split(text):
+        if re.match(r"\s*https?://", one):
+            paths.append(one.strip())
+            continue
         parts = [_ESCAPE.sub(r"\1", part).strip() for part in _SPLIT_PARTS.split(one)]
         path = parts[0] if len(parts) == 1 else ":".join(parts[1:-1]) if len(parts) > 2 else parts[1]
         if path:

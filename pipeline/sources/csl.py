@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.sources.bibtex import files_of
 from pipeline.sources.decoding import read_text
 from pipeline.sources.record import Record, RecordError, faulty, parse_record
-from pipeline.sources.values import first, items, mapping, objects, plain, string, strings
+from pipeline.sources.values import first, items, mapping, objects, pdf_address, plain, string, strings
 from workflows.model.errors import PermanentError
 
 _PERSONS = {"author": "authors", "editor": "editors", "translator": "translators"}
@@ -81,6 +81,7 @@ def _record(value: object) -> Record:
         "published": _day(value.get("issued")),
         "files": files_of(string(value.get("file"))),
     }
+    given["pdf_url"] = pdf_address((value.get("URL"),))
     given["year"] = given["published"][:4]
     given |= {ours: [_person(one) for one in objects(value.get(theirs))] for theirs, ours in _PERSONS.items()}
     given |= {ours: first(value.get(theirs)) for theirs, ours in _NAMES.items()}

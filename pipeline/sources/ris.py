@@ -12,7 +12,7 @@ from rispy import RisParser
 
 from pipeline.sources.decoding import read_text
 from pipeline.sources.record import Record, RecordError, faulty, parse_record
-from pipeline.sources.values import string, strings
+from pipeline.sources.values import pdf_address, string, strings
 
 MAX_RECORD_CHARACTERS = 1_000_000
 _MAX_ID_CHARACTERS = 300
@@ -112,6 +112,7 @@ def _record(given: dict[str, Any], original: str) -> Record:
         "issn": strings(part for one in _all(given, ("issn",)) for part in re.split(r"[\s,;]+", one)),
         "pages": "-".join(strings((_first(given, ("start_page",)), _first(given, ("end_page",))))),
         "files": _all(given, _FILES),
+        "pdf_url": pdf_address([*_all(given, _FILES), *links]),
     }
     said = {title, venue, value["text"]}
     for name, kept in given.items():

@@ -7,10 +7,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_PDF_ADDRESS = re.compile(r"https?://[^\s?#]+\.pdf(?:[?#]\S*)?$", re.IGNORECASE)
+_ATTRIBUTES = r"""(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>]+))*\s*/?>"""
 _INLINE_TAG = re.compile(
-    r"</?(?:jats:)?(?:i|b|em|strong|sub|sup|sc|u|tt|italic|bold|underline|monospace)\b[^>]*>", re.IGNORECASE
+    r"</?(?:jats:)?(?:i|b|em|strong|sub|sup|sc|u|tt|italic|bold|underline|monospace)" + _ATTRIBUTES, re.IGNORECASE
 )
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<!--.{0,2000}?-->|<[/?!]?[A-Za-z][\w:.-]*" + _ATTRIBUTES, re.DOTALL)
+"""Of `p < .001` and `a<b and c>d` nothing is one."""
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -53,6 +56,12 @@ def plain(text: str) -> str:
 def joined(*parts: Any, by: str = " ") -> str:
     """Those of the parts that are texts with something in them."""
     return by.join(strings(parts))
+
+
+def pdf_address(addresses: Iterable[Any], arxiv_id: str = "") -> str:
+    """The first address that is a PDF's by its name; else arXiv's, where the paper is there."""
+    found = (one for one in strings(addresses) if _PDF_ADDRESS.match(one))
+    return next(found, f"https://arxiv.org/pdf/{arxiv_id}" if arxiv_id else "")
 
 
 def person(name: str, orcid: Any = None, affiliations: Iterable[Any] = ()) -> dict[str, Any]:

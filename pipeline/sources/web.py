@@ -107,7 +107,7 @@ class Client:
         self._ctx = ctx
         self._base = (config.text(host.variable, host.url) if host.variable else host.url).rstrip("/")
         self.mailto = config.text("CELERIAC_MAILTO", "")
-        self._outbound = Outbound(NetworkRules.of(config), user_agent=_user_agent(self.mailto))
+        self._outbound = Outbound(NetworkRules.of(config), user_agent=user_agent(self.mailto))
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +118,7 @@ class Client:
     def read(
         self,
         path: str,
-        params: Mapping[str, str],
+        params: Mapping[str, str] | None,
         parse: Callable[[Answer], T],
         *,
         headers: Mapping[str, str] | None = None,
@@ -128,6 +128,7 @@ class Client:
         """Ask, and parse the answer; what passes is tried again.
 
         Args:
+            params: None when the path has them.
             body: Sent by POST; without one it is a GET.
             parse: Raises TransientError for an answer that is not whole, PermanentError for one that says no.
 
@@ -155,10 +156,15 @@ class Client:
         self._ctx.log.warning("%s; asking again in %.0f s", why, seconds)
         if seconds > LONGEST_NAP_SECONDS:
             self._ctx.park(seconds)
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._ctx.check_cancelled()
-            time.sleep(min(left, 0.5))
+        nap(self._ctx, seconds)
+
+
+def nap(ctx: StepContext, seconds: float) -> None:
+    """Wait; a cancel of the run ends it."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        ctx.check_cancelled()
+        time.sleep(min(left, 0.5))
 
 
 def json_of(answer: Answer) -> Any:
@@ -209,7 +215,8 @@ def check_whole(page: Page, taken: int) -> Page:
     return page
 
 
-def _user_agent(mailto: str) -> str:
+def user_agent(mailto: str) -> str:
+    """How we call ourselves, with the mail address of whoever runs this when there is one."""
     try:
         release = version("celeriac")
     except PackageNotFoundError:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import collections, papers
+from pipeline import collections, downloads, papers
 from pipeline.embedding import embedder
 from pipeline.papers import Paper
 from pipeline.text import grobid
@@ -16,10 +16,14 @@ from pipeline.text.document import Document, from_record
 from pipeline.text.faults import MENDING, Code, UnreadablePdfError
 from pipeline.text.reader import reader
 from workflows.settings import Config
-from workflows.steps import PermanentError, StepContext, step
+from workflows.steps import PermanentError, StepContext, TransientError, step
 
 MAX_TITLE_CHARACTERS = 300
 """Of a title that had to be read off a PDF's first page."""
+
+
+LAST_ATTEMPT = 3
+"""A server that did not answer at this try of the step, or a later one, does not have the PDF."""
 
 
 class ProcessInput(BaseModel):
@@ -34,6 +38,7 @@ class ProcessInput(BaseModel):
     text_backend: Literal["pdfium", "grobid"] = Field(
         "pdfium", description="What reads PDFs: this installation, or the GROBID server of CELERIAC_GROBID_URL."
     )
+    download_pdf: bool = Field(False, description="Get the PDF of a paper that has its address and no file.")
 
 
 class ProcessOutput(BaseModel):
@@ -60,13 +65,15 @@ def process_papers(inp: ProcessInput, ctx: StepContext) -> ProcessOutput:
     """Extract, clean and cut the text of one paper. A PDF that cannot be read falls back to the abstract."""
     with ctx.read() as connection:
         model = collections.model_for(connection, inp.collection, inp.model)
-        paper = papers.load_paper(connection, inp.paper)
-        if paper is None:
-            raise PermanentError(f"there is no paper {inp.paper!r}; run the step 'fetch' of this run again")
-        if not inp.force and papers.is_cut(connection, paper, model.cut, inp.text_backend):
+        known = papers.load_paper(connection, inp.paper)
+    if known is None:
+        raise PermanentError(f"there is no paper {inp.paper!r}; run the step 'fetch' of this run again")
+    paper = _with_download(known, ctx, again=inp.force) if inp.download_pdf else known
+    with ctx.read() as connection:
+        if not inp.force and paper == known and papers.is_cut(connection, paper, model.cut, inp.text_backend):
             pending = papers.chunks_without_vector(connection, paper.id, model)
-            known = len(papers.chunk_ids(connection, paper.id, model.cut))
-            return _output(paper, pending, known, unchanged=True)
+            chunks = len(papers.chunk_ids(connection, paper.id, model.cut))
+            return _output(paper, pending, chunks, unchanged=True)
     document, paper = _extract(paper, inp.text_backend, ctx)
     pieces = embedder(model.name).chunker().cut(paper.id, paper.title, document)
     if not pieces and paper.quarantine_reason is None:
@@ -77,6 +84,26 @@ def process_papers(inp: ProcessInput, ctx: StepContext) -> ProcessOutput:
     with ctx.transaction() as connection:
         papers.replace_chunks(connection, paper, model.cut, pieces, inp.text_backend)
     return _output(paper, [piece.id for piece in pieces], len(pieces), unchanged=False)
+
+
+def _with_download(paper: Paper, ctx: StepContext, *, again: bool) -> Paper:
+    """The paper with its PDF, if it has an address of one; where there is none for good, it is set aside.
+
+    A paper that was set aside so before is asked for only `again`.
+    """
+    has_file = paper.pdf_path is not None and (paper.pdf_hash is None or Path(paper.pdf_path).is_file())
+    is_given_up = paper.quarantine_code == Code.PDF_UNAVAILABLE and not again
+    if not paper.pdf_url or has_file or is_given_up:
+        return paper
+    try:
+        found = downloads.fetch_pdf(paper.pdf_url, ctx, Config.from_env())
+    except (PermanentError, TransientError) as error:
+        if isinstance(error, TransientError) and ctx.attempt < LAST_ATTEMPT:
+            raise
+        reason = f"its PDF cannot be downloaded: {error}; {MENDING[Code.PDF_UNAVAILABLE]}"
+        fault = {"quarantine_code": Code.PDF_UNAVAILABLE, "quarantine_reason": reason}
+        return replace(paper, pdf_path=None, pdf_hash=None, **fault)
+    return replace(paper, pdf_path=str(found.path), pdf_hash=found.hash)
 
 
 def _extract(paper: Paper, text_backend: str, ctx: StepContext) -> tuple[Document, Paper]:

@@ -9,8 +9,10 @@ class Code(StrEnum):
     """Kinds of reasons for a quarantine (`papers.quarantine_code`)."""
 
     BAD_RECORD = "bad_record"
+    UNAVAILABLE = "unavailable"
     NO_TEXT = "no_text"
     MISSING = "missing"
+    PDF_UNAVAILABLE = "pdf_unavailable"
     UNREADABLE = "unreadable"
     EMPTY = "empty"
     DAMAGED = "damaged"
@@ -25,8 +27,10 @@ class Code(StrEnum):
 
 MENDING = {
     Code.BAD_RECORD: "mend the record and fetch again",
+    Code.UNAVAILABLE: "open the address in a browser, correct it, and fetch again",
     Code.NO_TEXT: "give it a title, a text or a PDF, and fetch again",
     Code.MISSING: "put the file back or fetch again",
+    Code.PDF_UNAVAILABLE: "put the file into a folder of your own, or try again with `celeriac quarantine redrive`",
     Code.UNREADABLE: "let the workers read the file",
     Code.EMPTY: "get the file again: the download broke off",
     Code.DAMAGED: "get the file again, or write it anew with `qpdf IN.pdf OUT.pdf`",

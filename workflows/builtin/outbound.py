@@ -95,13 +95,7 @@ class Answer:
 
     def retry_after_seconds(self, now: float) -> float | None:
         """What `Retry-After` says; None without it. `now` is in seconds since 1970."""
-        given = self.headers.get("retry-after", "").strip()
-        if given.isdecimal():
-            return float(given[:9])
-        try:
-            return max(0.0, parsedate_to_datetime(given).timestamp() - now)
-        except ValueError:
-            return None
+        return retry_after_seconds(self.headers, now)
 
     def check(self) -> Answer:
         """This answer, unless it is an error.
@@ -117,6 +111,26 @@ class Answer:
         if self.status in TRANSIENT_STATUSES:
             raise TransientError(text)
         raise AuthenticationError(text) if self.status in (401, 403) else PermanentError(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer whose body is read piece by piece.
+
+    Attributes:
+        url: Where it comes from after all redirects, without user and password.
+        headers: By name in lower case.
+        chunks: The body, unpacked; reading it raises as `Outbound.request` does.
+    """
+
+    status: int
+    url: str
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+    def read(self) -> Answer:
+        """The whole answer."""
+        return Answer(self.status, self.url, self.headers, b"".join(self.chunks))
 
 
 class Outbound:
@@ -157,6 +171,24 @@ class Outbound:
     ) -> Answer:
         """Send a request, and read its answer; any status is an answer.
 
+        Raises: as `stream` does.
+        """
+        with self.stream(method, url, headers=headers, params=params, body=body, limits=limits) as found:
+            return found.read()
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        limits: Limits = Limits(),
+    ) -> Iterator[Stream]:
+        """Send a request, and read its answer piece by piece within the block; any status is an answer.
+
         Raises:
             BlockedAddressError: it would go where steps may not reach.
             TooLargeAnswerError: the answer is too large.
@@ -173,13 +205,13 @@ class Outbound:
                 _check_scheme(request.url)
                 with self._answered(request) as response:
                     if response.status_code not in REDIRECTS or "location" not in response.headers:
-                        content = _read(response, limits)
-                        return Answer(
+                        yield Stream(
                             response.status_code,
                             public_url(request.url),
                             {name.lower(): value for name, value in response.headers.items()},
-                            content,
+                            _read(response, limits),
                         )
+                        return
                     request = _redirected(request, response)
         raise PermanentError(f"{public_url(request.url)} redirects more than {limits.redirects} times")
 
@@ -209,6 +241,17 @@ def public_url(url: httpx.URL | str) -> str:
     except httpx.InvalidURL:
         return "an invalid URL"
     return str(parsed.copy_with(userinfo=b"", query=None, fragment=None))[:300]
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:
+    """What `Retry-After` says; None without it. `now` is in seconds since 1970."""
+    given = headers.get("retry-after", "").strip()
+    if given.isdecimal():
+        return float(given[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(given).timestamp() - now)
+    except ValueError:
+        return None
 
 
 class _GuardedBackend(httpcore.NetworkBackend):
@@ -334,19 +377,19 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> httpx.Reque
     return following
 
 
-def _read(response: httpx.Response, limits: Limits) -> bytes:
-    """The body, unpacked, never more in memory than is allowed and one piece."""
+def _read(response: httpx.Response, limits: Limits) -> Iterator[bytes]:
+    """The body, unpacked, in pieces of bounded size, never more than is allowed."""
     unpack = _unpacker(response.headers.get("content-encoding", ""))
-    content, received = bytearray(), 0
-    for chunk in response.iter_raw(_CHUNK):
+    unpacked, received = 0, 0
+    for chunk in response.iter_raw():
         received += len(chunk)
         if received > limits.total_bytes:
             raise _too_large(response, limits)
         for piece in unpack(chunk):
-            content += piece
-            if len(content) > limits.total_bytes:
+            unpacked += len(piece)
+            if unpacked > limits.total_bytes:
                 raise _too_large(response, limits)
-    return bytes(content)
+            yield piece
 
 
 def _too_large(response: httpx.Response, limits: Limits) -> TooLargeAnswerError:

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("details", sa.Text(), comment="JSON: what else the sources say"),
         sa.Column("pdf_url", sa.Text(), comment="where its PDF may be had"),
         sa.Column("pdf_path", sa.Text(), comment="absolute path of the PDF, where there is one"),
+        sa.Column("pdf_hash", sa.Text(), comment="SHA-256 of a PDF that was downloaded; null: it was not"),
         sa.Column("content_hash", sa.Text(), nullable=False, comment="of all that the source gave, PDF included"),
         sa.Column("quarantine_code", sa.Text(), comment="kind of the reason, a word that programs can tell apart"),
         sa.Column("quarantine_reason", sa.Text(), comment="why the paper, or its PDF, was set aside"),

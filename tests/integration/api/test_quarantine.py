@@ -58,15 +58,17 @@ def test_a_redrive_starts_a_run_for_the_papers_that_were_chosen(api: Served, pap
     assert one["paper_ids"] == [papers[0]]
     run = api.http.get(f"/api/v1/runs/{one['run_id']}").json()
     assert run["workflow"] == "process-papers"
-    assert run["params"] == {
+    given = {
         "papers": [papers[0]],
         "collection": "other",
         "force_reprocess": True,
+        "download_pdf": True,
         "text_backend": "pdfium",
         "model": None,
         "budget": None,
         "budget_tokens": None,
     }
+    assert {name: run["params"][name] for name in given} == given
     assert redrive(api, {"code": "scanned"}).json() == {
         "run_id": None,
         "paper_ids": [],

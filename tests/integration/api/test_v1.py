@@ -34,14 +34,8 @@ def _get(api: Served, path: str, **query: Any) -> Any:
 
 def test_workflows_are_listed_those_with_errors_included(contract: Served) -> None:
     listed = {entry["id"]: entry for entry in _get(contract, "/api/v1/workflows")["workflows"]}
-    assert set(listed) == {
-        *DEFINITIONS,
-        "follow-citations",
-        "literature-review",
-        "nightly-arxiv",
-        "process-papers",
-        "re-embed",
-    }
+    shipped = {"follow-citations", "literature-review", "nightly-arxiv", "pdf-folder", "process-papers", "re-embed"}
+    assert set(listed) == {*DEFINITIONS, *shipped}
     assert (listed["pair"]["steps"], listed["pair"]["errors"]) == (2, 0)
     assert listed["broken"]["errors"] > 0
     assert listed["broken"]["fingerprint"] is None

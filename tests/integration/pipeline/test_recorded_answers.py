@@ -1,8 +1,9 @@
 """What catalogues really answered, played by a server on loopback: every field is found, and the record itself kept.
 
 The answers come from the tests of packages that are free to share: OpenAlex and Semantic Scholar from paper-qa 5.9.2
-(Apache-2.0), Crossref from habanero 2.9.2 (MIT), PubMed from biopython 1.88 (BSD-3-Clause). OAI-PMH has the shape that
-its specification gives.
+(Apache-2.0), Crossref from habanero 2.9.2 (MIT), PubMed from biopython 1.88 (BSD-3-Clause), Europe PMC from
+pyeuropepmc (MIT; two of 25 records, the abstract under CC BY: Al-Abbadey et al. 2025, doi 10.1111/bjhp.12807).
+OAI-PMH has the shape that its specification gives.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("CELERIAC_ALLOW_PRIVATE_NETWORKS", "127.0.0.1")
     monkeypatch.setattr(web, "FIRST_DELAY_SECONDS", 0.01)
     with site_on_loopback() as made:
-        for name in ("CROSSREF", "OPENALEX", "SEMANTIC_SCHOLAR", "PUBMED", "OAI_PMH"):
+        for name in ("CROSSREF", "EUROPE_PMC", "OPENALEX", "SEMANTIC_SCHOLAR", "PUBMED", "OAI_PMH"):
             monkeypatch.setenv(f"CELERIAC_{name}_URL", made.url)
         yield made
 
@@ -119,6 +120,44 @@ def test_crossref(database: Database, site: Site) -> None:
     works = {work["DOI"]: work for body in bodies for work in json.loads(body)["message"]["items"]}
     for doi, original in _originals(database).items():
         assert json.loads(original) == works[doi]
+
+
+def test_europe_pmc(database: Database, site: Site) -> None:
+    body = (ANSWERS / "europe-pmc-core.json").read_bytes()
+    site.answers = [(200, JSON, body)]
+    assert _fetch(database, source="europe_pmc", query="cancer", limit=2).new == 2
+    kept = _papers(database)
+    paper = kept["MED:40468710"]
+    assert paper["title"].startswith("The role of psychological flexibility in relation to health outcomes")
+    assert paper["abstract"].startswith("Objective This study investigated whether psychological flexibility")
+    assert "(n = 331) took place" in paper["abstract"]
+    assert "(at p < .001) predicted anxiety" in paper["abstract"]
+    assert (paper["doi"], paper["year"]) == ("10.1111/bjhp.12807", 2025)
+    assert paper["venue"] == "British journal of health psychology"
+    assert paper["url"] == "https://europepmc.org/article/MED/40468710"
+    assert json.loads(paper["authors"])[0] == "Miznah Al-Abbadey"
+    details = paper["details"]
+    wanted = ("published", "updated", "type", "language", "volume", "issue", "pages", "citations", "is_open_access")
+    told = ["2025-09-01", "2025-06-09", ["Journal Article"], "eng", "30", "3", "e12807", 0, False]
+    assert [details[name] for name in wanted] == told
+    assert (details["issn"], details["license"]) == (["1359-107X", "2044-8287"], ["cc by"])
+    assert details["funders"] == ["University of Portsmouth Themes Research & Innovation Funding"]
+    assert (details["keywords"][0], len(details["keywords"])) == ("Cancer", 6)
+    assert (details["subjects"][1], len(details["subjects"])) == ("Neoplasms", 18)
+    first = details["contributors"][0]
+    assert (first["name"], first["orcid"], len(first["affiliations"])) == (
+        "Miznah Al-Abbadey",
+        "0000-0002-6307-9196",
+        2,
+    )
+    assert (len(details["contributors"]), details["ids"]) == (7, {"pmid": "40468710"})
+    erratum = kept["MED:39709208"]
+    assert (erratum["title"], erratum["abstract"], erratum["authors"]) == ("Department of Error", "", "[]")
+    assert erratum["pdf_url"] == "https://europepmc.org/articles/PMC12124214?pdf=render"
+    assert erratum["details"]["ids"] == {"pmid": "39709208", "pmcid": "PMC12124214"}
+    assert len(erratum["details"]["links"]) == 4
+    sent = {f"MED:{one['id']}": one for one in json.loads(body)["resultList"]["result"]}
+    assert {number: json.loads(original) for number, original in _originals(database).items()} == sent
 
 
 def _numbers(*found: str, total: int) -> bytes:

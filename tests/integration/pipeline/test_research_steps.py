@@ -281,6 +281,14 @@ def test_what_is_no_longer_in_the_folder_goes_when_it_is_pruned(database: Databa
     assert run_pipeline(database, path=path, prune=True).fetch.removed == 0
 
 
+def test_nothing_is_forgotten_while_an_entry_cannot_be_read(database: Database, tmp_path: Path) -> None:
+    run_pipeline(database, path=write(tmp_path, PLANETS, FLAKY))
+    torn = run_pipeline(database, path=write(tmp_path, json.dumps(PLANETS)[:30], FLAKY), prune=True)
+    assert (torn.fetch.removed, torn.fetch.quarantined) == (0, 1)
+    assert set(ids(database, "anything")) == {"p1", "p2"}
+    assert run_pipeline(database, path=write(tmp_path, FLAKY), prune=True).fetch.removed == 1
+
+
 def test_pruning_keeps_what_is_beyond_the_limit_and_is_for_folders(database: Database, tmp_path: Path) -> None:
     path = write(tmp_path, PLANETS, FLAKY)
     run_pipeline(database, path=path)

@@ -62,7 +62,7 @@ def test_the_first_folder_wins_and_what_is_shipped_comes_last(tmp_path: Path) ->
     catalogue = _catalogue(tmp_path / "first", tmp_path / "second")
     assert catalogue.get("one").file.parent.name == "first"
     assert catalogue.get("literature-review").file.parent.name == "first"
-    shipped = ["follow-citations", "literature-review", "nightly-arxiv", "process-papers", "re-embed"]
+    shipped = ["follow-citations", "literature-review", "nightly-arxiv", "pdf-folder", "process-papers", "re-embed"]
     assert [entry.id for entry in catalogue.all()] == sorted([*shipped, "one"])
     assert _catalogue().get("literature-review").error is None
 

@@ -22,6 +22,7 @@ from uvicorn.main import main as uvicorn
 
 from api.guard import Rules
 from celeriac.cli import cli as celeriac
+from pipeline import downloads
 from tests.support.servers import PROJECT, free_port, guarded
 from workflows.catalogue import Catalogue
 from workflows.engine.app import QUEUES, make_app
@@ -100,6 +101,7 @@ def known_settings(env: dict[str, str]) -> set[str]:
     _ = (config.home, config.database_url)
     make_app(config)
     Rules.of(config)
+    downloads.place_of("https://example.org/paper.pdf", config)
     return recorder.asked | {"CELERIAC_LOG_FORMAT"}
 
 

@@ -240,6 +240,7 @@ def test_latex_becomes_plain_text(written: str, meant: str) -> None:
         (r":C\:\\Users\\ada\\b.pdf:PDF", [r"C:\Users\ada\b.pdf"]),
         (r"x:one\;two.pdf:PDF;:b.pdf:PDF", ["one;two.pdf", "b.pdf"]),
         (":mendeley/c.pdf:pdf", ["mendeley/c.pdf"]),
+        ("https://x.org/a.pdf", ["https://x.org/a.pdf"]),
         ("", []),
     ],
 )
@@ -270,6 +271,31 @@ def test_pdfs_are_found_by_the_field_file_or_by_the_key_and_only_within_the_fold
         "d": "deep.pdf",
         "m": "moved.pdf",
         "alone": "alone.pdf",
+    }
+
+
+def test_the_address_of_a_pdf_is_found_where_programs_write_it(tmp_path: Path) -> None:
+    (tmp_path / "a.bib").write_text(
+        r"""@misc{a, title={T}, pdf={https://x.org/~ada/a--b\_c.pdf}}
+@misc{b, title={T}, url={https://x.org/b.pdf?download=1}}
+@misc{c, title={T}, archiveprefix={arXiv}, eprint={2101.00001v2}}
+@misc{d, title={T}, pdf_url={https://x.org/get/d}}
+@misc{e, title={T}, url={https://x.org/e.pdf.html}}""",
+        encoding="utf-8",
+    )
+    (tmp_path / "b.ris").write_text(
+        "TY  - JOUR\nID  - f\nTI  - T\nL1  - https://x.org/f.pdf\nER  - \n", encoding="utf-8"
+    )
+    csl = [{"id": "g", "type": "book", "title": "T", "URL": "https://x.org/g.PDF"}]
+    (tmp_path / "c.json").write_text(json.dumps(csl), encoding="utf-8")
+    assert {key: record.pdf_url for key, record in _records(tmp_path).items()} == {
+        "a": "https://x.org/~ada/a--b_c.pdf",
+        "b": "https://x.org/b.pdf?download=1",
+        "c": "https://arxiv.org/pdf/2101.00001v2",
+        "d": "https://x.org/get/d",
+        "e": None,
+        "f": "https://x.org/f.pdf",
+        "g": "https://x.org/g.PDF",
     }
 
 
