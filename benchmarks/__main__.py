@@ -23,6 +23,7 @@ from benchmarks import (
     bytes_sent,
     contract,
     long_queue,
+    main_job,
     makespan,
     over_http,
     page_graph,
@@ -122,6 +123,22 @@ def run_vectors(databases: str, entries: str, json_file: Path | None) -> None:
         conditions = report.conditions(running, 1)
     console.print(table)
     _write(json_file, {"conditions": conditions, "searches": [asdict(one) for one in found]})
+
+
+@main.command("main-job")
+@click.option("--databases", default="sqlite,postgresql", show_default=True)
+@click.option("--papers", default=420, show_default=True, help="Of about five chunks each.")
+@click.option("--slots", default=2, show_default=True, help="Worker processes, and processes of the model alone.")
+@click.option("--repeat", default=3, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_main_job(databases: str, papers: int, slots: int, repeat: int, json_file: Path | None) -> None:
+    """W10: fetch, cut, embed and store a library, beside the model alone. Exit code 1 when a goal is missed."""
+    _environment()
+    names = _names(databases, ("sqlite", "postgresql"), "--databases")
+    with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
+        conditions = report.conditions(running, repeat)
+        figures, found = main_job.measure(running, folder, names, papers, slots, repeat)
+    _judge(f"W10: {papers:,} papers", figures, json_file, servers=conditions, slots=slots, found=found)
 
 
 @main.command("makespan")
