@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,9 +139,11 @@ class Chunker:
         """
         most = self._count(text[first:last]) + overlap
         for pattern in (_SENTENCE_START, _WORD_START):
-            for start in (found.end() for found in pattern.finditer(text, least, first)):
-                fits = start < first and self._count(text[start:first]) <= overlap
-                if fits and self._count(text[start:last]) <= most:  # together they may be a token more
+            starts = [start for found in pattern.finditer(text, least, first) if (start := found.end()) < first]
+            # The later a start, the less it takes in; so few of them have to be counted.
+            nearest = bisect_left(starts, True, key=lambda start: self._count(text[start:first]) <= overlap)
+            for start in starts[nearest:]:
+                if self._count(text[start:last]) <= most:  # together they may be a token more
                     return start
         return first
 

@@ -57,9 +57,7 @@ class Library:
                 row = {"id": paper, "source": source, "origin": "contract", "external_id": name, "title": name}
                 more = {"abstract": "", "authors": "[]", "content_hash": "h", "updated_at": 0.0, "year": year}
                 connection.execute(papers_table.insert(), {**row, **more})
-            made = Paper(
-                **{**dict.fromkeys(Paper.__slots__), "id": paper, "title": name, "abstract": "", "content_hash": "h"}
-            )
+            made = Paper(paper, name, "", None, None, None, "h", None, None)
             cut = [
                 Chunk(f"{paper}/{piece}", n, "", piece, "Method" if n % 2 else "Results", None, 0, len(piece), 5)
                 for n, piece in enumerate(pieces)
