@@ -1,0 +1,77 @@
+"""What a step costs the database, as counts: a change that makes the hot path dearer fails here, and noise never does.
+
+The bounds are what was counted when they were written, and a little more. Times, as ratios to the raw canvas, are
+measured by hand (`docs/performance.md`).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.engine.test_runs import chain_of, workflow
+from tests.support.counting import counted
+from tests.support.hands import READY, Hands
+from workflows.db.units import Unit
+
+WIDE: dict[str, list[str]] = {"a": [], **{f"p{n}": ["a"] for n in range(50)}, "z": [f"p{n}" for n in range(50)]}
+LAYERS = {
+    f"s{layer}x{n}": [f"s{layer - 1}x{(n + k) % 5}" for k in range(3)] if layer else []
+    for layer in range(5)
+    for n in range(5)
+}
+MAP = """
+id: map
+steps:
+  list: {uses: ledger.numbers, with: {num: 400}}
+  double:
+    uses: ledger.double
+    for_each: {items: "${{ steps.list.output.values }}"}
+    with: {num: "${{ item }}"}
+    needs: list
+"""
+
+SHAPES = {
+    "chain": (chain_of(20, uses="guard.noop"), 20),
+    "wide": (workflow(WIDE, uses="guard.noop"), 52),
+    "layers": (workflow(LAYERS, uses="guard.noop"), 25),
+    "map": (MAP, 400),
+}
+MOST = {
+    ("chain", "sqlite"): (6.5, 8.5),
+    ("wide", "sqlite"): (6.5, 8.5),
+    ("layers", "sqlite"): (6.5, 8.5),
+    ("map", "sqlite"): (1.5, 1.7),
+    ("chain", "postgresql"): (2.4, 2.6),
+    ("wide", "postgresql"): (2.3, 2.4),
+    ("layers", "postgresql"): (2.4, 2.9),
+    ("map", "postgresql"): (1.5, 1.7),
+}
+"""At most so many statements, and round trips, for each unit of work."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_unit_of_work_costs_no_more_than_it_did(hands: Hands, shape: str) -> None:
+    definition, units = SHAPES[shape]
+    hands.define(guard_noop=lambda _inp, _ctx: None)
+    accepted = hands.start(definition)
+    statements = round_trips = 0
+    while ready := hands.rows(f"SELECT run_pk, ordinal, part FROM step_runs WHERE {READY} ORDER BY 1, 2, 3"):
+        for row in ready:
+            with counted() as asked:
+                hands.execute(Unit(*row))
+            statements += asked.statements
+            round_trips += asked.round_trips
+    assert hands.engine.view(accepted).status == "SUCCESS"
+    most_statements, most_trips = MOST[shape, hands.database.dialect]
+    assert statements / units <= most_statements
+    assert round_trips / units <= most_trips
+
+
+def test_starting_a_run_costs_the_same_for_few_steps_and_for_many(hands: Hands) -> None:
+    hands.start(chain_of(2))  # what a process reads once
+    found = []
+    for length in (5, 200):
+        with counted() as asked:
+            hands.start(chain_of(length).replace("id: graph", f"id: graph-{length}"))
+        found.append((asked.statements, asked.transactions))
+    assert found[0] == found[1]
