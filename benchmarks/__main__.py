@@ -31,6 +31,7 @@ from benchmarks import (
     progress_reads,
     reading,
     report,
+    scaling,
     start,
     vector_search,
 )
@@ -139,6 +140,37 @@ def run_main_job(databases: str, papers: int, slots: int, repeat: int, json_file
         conditions = report.conditions(running, repeat)
         figures, found = main_job.measure(running, folder, names, papers, slots, repeat)
     _judge(f"W10: {papers:,} papers", figures, json_file, servers=conditions, slots=slots, found=found)
+
+
+@main.command("scaling")
+@click.option("--slots", default="1,2", show_default=True, help="Worker processes to measure with.")
+@click.option("--repeat", default=3, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_scaling(slots: str, repeat: int, json_file: Path | None) -> None:
+    """What a step costs each part on PostgreSQL, and what larger clusters would do with that."""
+    _environment()
+    with _folder() as folder, servers(folder, postgres=True) as running:
+        conditions = report.conditions(running, repeat)
+        found = [cost for number in slots.split(",") for cost in scaling.costs(running, folder, int(number), repeat)]
+    table = Table(
+        "work", "slots", *(f"{part} ms" for part in scaling.PARTS), "broker B", "WAL B", "steps/s", "predicted"
+    )
+    against = scaling.held_against(found, os.cpu_count() or 1)
+    for one, held in zip(found, against, strict=True):
+        spent = (f"{1000 * one.seconds[part]:.2f}" for part in scaling.PARTS)
+        figures = (f"{value:,.0f}" for value in (one.broker_bytes, one.wal_bytes, one.per_second, held["predicted"]))
+        table.add_row(one.work, str(one.slots), *spent, *figures)
+    console.print(table)
+    largest = max(int(number) for number in slots.split(","))
+    sites = Table("site", *scaling.MEASURED, title="steps a second")
+    rates: dict[str, dict[str, float]] = {}
+    for name, site in scaling.SITES.items():
+        rates[name] = {one.work: scaling.steps_per_second(one, site) for one in found if one.slots == largest}
+        sites.add_row(name, *(f"{rates[name][key]:,.0f}" for key in scaling.MEASURED))
+    console.print(sites)
+    _write(
+        json_file, {"conditions": conditions, "costs": [asdict(one) for one in found], "held": against, "sites": rates}
+    )
 
 
 @main.command("makespan")

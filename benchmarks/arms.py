@@ -81,6 +81,11 @@ class CeleriacArm:
     def name(self) -> str:
         return self._name
 
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL."""
+        return self._engine.runtime.config.database_url
+
     def measure(self, work: Work) -> Sample:
         runtime = self._engine.runtime
         # Compiling is done once a version, and is no part of a run.
