@@ -154,6 +154,8 @@ class Client:
 
     def _wait(self, seconds: float, why: str) -> None:
         self._ctx.log.warning("%s; asking again in %.0f s", why, seconds)
+        if seconds > LONGEST_NAP_SECONDS and self._ctx.item_key is not None:
+            raise TransientError(f"{why}; it asks for {seconds:.0f} s")  # a call of a map is left to its `retry`
         if seconds > LONGEST_NAP_SECONDS:
             self._ctx.park(seconds)
         nap(self._ctx, seconds)

@@ -153,6 +153,15 @@ def test_a_long_wait_parks_the_step(database: Database, site: Site, monkeypatch:
         _fetch(database, source="arxiv", query="x")
 
 
+def test_a_call_of_a_map_is_left_to_its_retry_instead(
+    database: Database, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "LONGEST_NAP_SECONDS", 0.001)
+    site.answers = [(503, ATOM, b"")]
+    with pytest.raises(TransientError, match="it asks for 2 s"):
+        fetch(FetchInput(source="arxiv", query="x"), DirectContext(database, item_key="1"))
+
+
 def test_a_fetch_that_died_goes_on_behind_its_last_page(database: Database, site: Site) -> None:
     site.answers = [(200, ATOM, _arxiv("first")), (404, ATOM, b"")]
     with pytest.raises(PermanentError):
