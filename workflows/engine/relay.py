@@ -9,7 +9,6 @@ process die before it has claimed it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from workflows.compile.plan import Plan
 from workflows.db.clock import Clock
@@ -69,14 +68,19 @@ class Relay:
         return is_alone and step.queue == self.queue and step.pool is None and step.rate_limit is None
 
 
+_KEPT_PLANS = 64
+_known: dict[str, tuple[int, ...]] = {}
+"""Heights by the fingerprint of their plan: working them out takes longer than to publish a step."""
+
+
 def _heights(plan: Plan) -> tuple[int, ...]:
-    return _heights_of(plan.fingerprint, tuple(step.successors for step in plan.steps))
-
-
-@lru_cache(maxsize=64)
-def _heights_of(_fingerprint: str, successors: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
     """Steps on the longest way from each step to an end; ordinals are in topological order."""
-    heights = [1] * len(successors)
-    for ordinal in range(len(successors) - 1, -1, -1):
-        heights[ordinal] = 1 + max((heights[after] for after in successors[ordinal]), default=0)
-    return tuple(heights)
+    found = _known.get(plan.fingerprint)
+    if found is None:
+        heights = [1] * len(plan.steps)
+        for step in reversed(plan.steps):
+            heights[step.ordinal] = 1 + max((heights[after] for after in step.successors), default=0)
+        if len(_known) >= _KEPT_PLANS:
+            _known.clear()
+        found = _known[plan.fingerprint] = tuple(heights)
+    return found
