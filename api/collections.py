@@ -119,7 +119,7 @@ def drop_collection(
     with database.connect() as connection:
         doomed = collections.to_drop(connection, name, generation)
     for one in doomed:
-        collections.drop(database, one.collection)
+        collections.drop(database.begin, one.collection)
     return Dropped(
         name=name,
         dropped=[one.collection.generation for one in doomed],

@@ -6,10 +6,9 @@ it and then makes that live, in one transaction (`docs/adr/0029-embedding-models
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
 
@@ -258,23 +257,25 @@ def to_drop(connection: Connection, name: str, number: int | None = None) -> lis
     return [one for one in found if one.collection.id == chosen.id]
 
 
-class Writable(Protocol):
-    """What deleting needs of a database: `workflows.db.database.Database` has it."""
+def drop(
+    begin: Callable[[], AbstractContextManager[Connection]],
+    collection: Collection,
+    on_batch: Callable[[], None] = lambda: None,
+) -> None:
+    """Delete a generation with all that is stored in it, in several transactions.
 
-    def begin(self) -> AbstractContextManager[Connection]:
-        """A transaction."""
-        ...
-
-
-def drop(database: Writable, collection: Collection) -> None:
-    """Delete a generation with all that is stored in it, in several transactions."""
+    Args:
+        begin: Opens a transaction.
+        on_batch: Called before each.
+    """
     is_left = True
     while is_left:
-        with database.begin() as connection:
-            is_left = drop_some(connection, collection)
+        on_batch()
+        with begin() as connection:
+            is_left = _drop_some(connection, collection)
 
 
-def drop_some(connection: Connection, collection: Collection, most: int = 2000) -> bool:
+def _drop_some(connection: Connection, collection: Collection, most: int = 2000) -> bool:
     """Delete a part of a generation, its row with the last; whether something is left.
 
     In parts, because each part keeps other writers waiting. A search sees a part until the last is gone.

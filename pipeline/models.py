@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -45,7 +46,7 @@ _WEIGHTS = frozenset({".onnx", ".onnx_data", ".safetensors", ".bin"})
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$"
 
 
-class _Spec(BaseModel):
+class _Spec(BaseModel, ABC):
     """What every model says of itself.
 
     Attributes:
@@ -79,9 +80,9 @@ class _Spec(BaseModel):
             self.name, self.revision or self._derived(), self.dimension, self._limits(), self._tokenizer_name()
         )
 
+    @abstractmethod
     def load(self) -> Embedder:
         """An embedder; the model itself is loaded at the first text."""
-        raise NotImplementedError
 
     def _limits(self) -> Limits:
         longest = self.chunk_tokens or min(self._sure_tokens(), LONGEST_CHUNK)

@@ -90,7 +90,7 @@ def drop(name: str, generation: int | None, yes: bool, as_json: bool) -> None:
         if not yes:
             click.confirm(f"drop {what} with {count_text(held, 'entry', 'entries')}?", abort=True, err=True)
         for one in doomed:
-            collections.drop(database, one.collection)
+            collections.drop(database.begin, one.collection)
     if as_json:
         print_json({"name": name, "dropped": [one.collection.generation for one in doomed], "entries": held})
     else:

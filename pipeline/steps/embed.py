@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import collections, usage, vectors
 from pipeline.embedding import EmbeddingModel, embedder, model_of
+from pipeline.sources.web import nap
 from pipeline.usage import Budget
 from workflows.compile.charges import Charge
 from workflows.steps import PermanentError, StepContext, step
@@ -127,7 +127,4 @@ class _StepWatch:
     def wait(self, seconds: float, why: str) -> None:
         """See `pipeline.embedding.Watch`."""
         self._ctx.log.warning("%s; asking again in %.0f s", why, seconds)
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._ctx.check_cancelled()
-            time.sleep(min(left, 0.5))
+        nap(self._ctx, seconds)

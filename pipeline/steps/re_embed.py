@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline import collections
-from pipeline.collections import Collection
 from pipeline.embedding import model_of
 from workflows.steps import StepContext, step
 
@@ -84,22 +83,15 @@ def switch_generation(inp: SwitchInput, ctx: StepContext) -> SwitchOutput:
     with ctx.read() as connection:
         found = collections.described(connection, inp.collection)
     before = [one.collection for one in found if one.collection.generation < inp.generation]
-    dropped = [] if inp.keep_old else [_dropped(old, ctx) for old in before if not old.is_live]
+    doomed = [] if inp.keep_old else [old for old in before if not old.is_live]
+    for old in doomed:
+        collections.drop(ctx.write, old, ctx.check_cancelled)
     (mine,) = (one for one in found if one.collection.generation == inp.generation)
     return SwitchOutput(
         collection=inp.collection,
         generation=inp.generation,
         switched=switched,
-        dropped=dropped,
+        dropped=[old.generation for old in doomed],
         papers=mine.papers,
         count=mine.entries,
     )
-
-
-def _dropped(collection: Collection, ctx: StepContext) -> int:
-    is_left = True
-    while is_left:
-        ctx.check_cancelled()
-        with ctx.write() as connection:
-            is_left = collections.drop_some(connection, collection)
-    return collection.generation

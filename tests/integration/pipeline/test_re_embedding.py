@@ -175,7 +175,7 @@ def test_two_models_cannot_fill_the_next_generation(database: Database, folder: 
         opened(database, "other")
     with database.connect() as connection:
         (doomed,) = collections.to_drop(connection, "papers", 2)
-    collections.drop(database, doomed.collection)
+    collections.drop(database.begin, doomed.collection)
     assert opened(database, "other").generation == 2
     with pytest.raises(NotFoundError, match="nothing is stored"):
         open_generation(OpenInput(collection="nowhere", model="other"), DirectContext(database))
@@ -223,7 +223,7 @@ def test_the_live_generation_is_not_dropped_while_there_are_others(
             collections.to_drop(connection, "papers", 1)
         every = collections.to_drop(connection, "papers")
     for one in every:
-        collections.drop(database, one.collection)
+        collections.drop(database.begin, one.collection)
     assert generations(database) == []
     with pytest.raises(NotFoundError):
         found(database)

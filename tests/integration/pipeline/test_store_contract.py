@@ -273,7 +273,7 @@ def test_a_search_by_index_finds_what_an_exact_one_finds(
     assert search(database, "text 7", collection=COLLECTION, limit=5)
     with database.begin() as connection:
         (every,) = collections.to_drop(connection, COLLECTION)
-    collections.drop(database, every.collection)
+    collections.drop(database.begin, every.collection)
     with database.connect() as connection:
         assert connection.execute(text("SELECT to_regclass('entry_vectors_1')")).scalar_one() is None
     database.close()
