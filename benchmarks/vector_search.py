@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from sqlalchemy import insert
 
 from benchmarks.arms import Servers, new_database
-from pipeline import collections, pgvector, vectors
+from pipeline import collections, vectors
 from pipeline.collections import Collection
 from pipeline.dense import exact
 from pipeline.embedding import model_of
 from pipeline.filters import EVERYTHING
+from pipeline.indexes import choice
 from pipeline.tables import entries, papers
 from workflows.db.database import Database
 from workflows.db.migrate import upgrade
@@ -63,7 +64,7 @@ def measure(servers: Servers, folder: Path, databases: list[str], sizes: list[in
             yield _in_a_process(url, database_name, "exact", size, 0.0)
             if database_name == "postgresql":
                 begin = perf_counter()
-                assert pgvector.follow(database.begin, collection, max(size, pgvector.LEAST_ENTRIES))
+                assert choice.follow(database.begin, collection, max(size, choice.LEAST_ENTRIES))
                 yield _in_a_process(url, database_name, "index", size, perf_counter() - begin)
             database.close()
 
@@ -133,6 +134,6 @@ def _nearest(connection: Any, collection: Collection, query: NDArray[np.float32]
         near = exact(connection, collection, query, EVERYTHING)
         best: list[int] = near.ids[np.argsort(-near.cosines)[:BEST]].tolist()
         return best
-    found = pgvector.nearest(connection, collection, query, EVERYTHING, 200, [])
+    found = choice.nearest(connection, collection, query, EVERYTHING, 200, [])
     assert found is not None
     return [entry for entry, _, _ in sorted(found, key=lambda row: -row[2])[:BEST]]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, select, update
 
-from pipeline import pgvector
 from pipeline.embedding import EmbeddingModel, model_of
+from pipeline.indexes import choice
 from pipeline.tables import chunks, collections, entries, insert, now, papers
 from workflows.model.errors import ConflictError, NotFoundError, PermanentError, TransientError
 
@@ -48,6 +48,7 @@ class Collection:
         dimension: Of its vectors.
         created_at: Seconds since 1970.
         copied_to: Entries up to this id are in its index; None when it has none.
+        indexed_by: Which index that is: `pgvector` or `qdrant`.
     """
 
     id: int
@@ -59,6 +60,7 @@ class Collection:
     dimension: int
     created_at: float
     copied_to: int | None = None
+    indexed_by: str | None = None
 
     def check(self, model: EmbeddingModel) -> None:
         """Refuse a model whose vectors cannot be compared with those in here.
@@ -268,6 +270,7 @@ def drop(
         begin: Opens a transaction.
         on_batch: Called before each.
     """
+    choice.drop_from_server(collection)
     is_left = True
     while is_left:
         on_batch()
@@ -286,7 +289,7 @@ def _drop_some(connection: Connection, collection: Collection, most: int = 2000)
         connection.execute(delete(entries).where(entries.c.id.in_(ids[start : start + 500])))
     if len(ids) == most:
         return True
-    pgvector.drop(connection, collection)
+    choice.drop(connection, collection)
     connection.execute(delete(collections).where(collections.c.id == collection.id))
     return False
 

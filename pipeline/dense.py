@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
-from pipeline import pgvector
 from pipeline.collections import Collection
 from pipeline.filters import EVERYTHING, Filters
+from pipeline.indexes import choice
 from pipeline.stamps import Memory, memory_bytes, stamp
 from pipeline.tables import entries
 
@@ -51,7 +51,7 @@ def nearest(
     connection: Connection, collection: Collection, query: Vector, filters: Filters, *, most: int, also: Sequence[int]
 ) -> Near:
     """At least the `most` nearest entries and those of `also`: by an index where there is one, else every entry."""
-    found = pgvector.nearest(connection, collection, query, filters, most, also)
+    found = choice.nearest(connection, collection, query, filters, most, also)
     return exact(connection, collection, query, filters) if found is None else _near(found)
 
 

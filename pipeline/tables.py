@@ -171,6 +171,7 @@ collections = Table(
     Column("dimension", Integer, nullable=False),
     Column("created_at", Double, nullable=False, comment="seconds since 1970"),
     Column("copied_to", BigInteger, comment="entries up to this id are in its index; null: it has none"),
+    Column("indexed_by", Text, comment="which index that is: pgvector, qdrant"),
     UniqueConstraint("name", "generation"),
     Index(
         "ix_collections_live",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from pipeline import collections, pgvector, vectors
+from pipeline import collections, vectors
 from pipeline.collections import Collection
 from pipeline.embedding import EmbeddingModel, model_of
+from pipeline.indexes import choice
 from workflows.steps import StepContext, step
 
 
@@ -56,7 +57,7 @@ def store(inp: StoreInput, ctx: StepContext) -> StoreOutput:
     with ctx.read() as connection:
         missing = vectors.count_unembedded(connection, model, inp.papers)
         papers_in_it, entries_in_it = vectors.count_entries(connection, collection)
-    pgvector.follow(ctx.write, collection, entries_in_it, ctx.check_cancelled)
+    choice.follow(ctx.write, collection, entries_in_it, ctx.check_cancelled)
     return StoreOutput(
         collection=inp.collection,
         count=total.new + total.unchanged,

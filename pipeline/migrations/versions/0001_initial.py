@@ -189,6 +189,7 @@ def upgrade() -> None:
         sa.Column("dimension", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False, comment="seconds since 1970"),
         sa.Column("copied_to", sa.BigInteger(), comment="entries up to this id are in its index; null: it has none"),
+        sa.Column("indexed_by", sa.Text(), comment="which index that is: pgvector, qdrant"),
         sa.PrimaryKeyConstraint("id", name="pk_collections"),
         sa.UniqueConstraint("name", "generation", name="uq_collections_name_generation"),
     )

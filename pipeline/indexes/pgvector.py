@@ -32,8 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.filters import Filters
+from pipeline.indexes.uncopied import Found, uncopied, uncopied_near
 from pipeline.tables import collections, entries, slices
-from workflows.settings import Config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,9 +41,8 @@ if TYPE_CHECKING:
 
     from pipeline.collections import Collection
 
-LEAST_VARIABLE = "CELERIAC_INDEX_FROM"
-LEAST_ENTRIES = 20_000
-"""A collection with fewer is compared exactly in memory, which is quicker."""
+KIND = "pgvector"
+"""As `collections.indexed_by` names it."""
 
 MOST_DIMENSIONS = 2000
 """What HNSW takes of the type `vector`."""
@@ -60,17 +59,10 @@ _log = logging.getLogger(__name__)
 Begin = Callable[[], AbstractContextManager[Connection]]
 
 
-def follow(begin: Begin, collection: Collection, count: int, on_batch: Callable[[], None] = lambda: None) -> bool:
-    """Copy what the index lacks, and make the index when the collection is large enough; whether there is one.
-
-    Args:
-        begin: Opens a transaction.
-        count: Entries of the collection.
-        on_batch: Called between transactions.
-    """
+def follow(begin: Begin, collection: Collection, on_batch: Callable[[], None]) -> bool:
+    """Copy what the index lacks, and make it where there is none; whether there is one."""
     if collection.copied_to is None:
-        is_large = count >= Config.from_env().integer(LEAST_VARIABLE, LEAST_ENTRIES)
-        if not is_large or collection.dimension > MOST_DIMENSIONS:
+        if collection.dimension > MOST_DIMENSIONS:
             return False
         with begin() as connection:
             if connection.dialect.name != "postgresql" or not _make(connection, collection):
@@ -91,7 +83,9 @@ def follow(begin: Begin, collection: Collection, count: int, on_batch: Callable[
             pass
         newest = select(func.coalesce(func.max(entries.c.id), 0)).where(entries.c.collection_id == collection.id)
         connection.execute(
-            update(collections).where(collections.c.id == collection.id).values(copied_to=newest.scalar_subquery())
+            update(collections)
+            .where(collections.c.id == collection.id)
+            .values(copied_to=newest.scalar_subquery(), indexed_by=KIND)
         )
     return True
 
@@ -109,13 +103,8 @@ def nearest(
     filters: Filters,
     most: int,
     also: Sequence[int],
-) -> list[tuple[int, str, float]] | None:
-    """The nearest entries and those of `also`, with paper and cosine, by id; None without an index.
-
-    Entries that are not copied yet are among them, however near they are.
-    """
-    if collection.copied_to is None:
-        return None
+) -> list[Found]:
+    """See `pipeline.indexes.choice.nearest`."""
     copied = _table(collection)
     # Only numbers of ours are in this text, nothing of a user's.
     distance: ColumnElement[float] = copied.c.embedding.op("<#>", return_type=Double())(
@@ -141,11 +130,11 @@ def nearest(
     for some in slices(missing):
         others = select(copied.c.entry_id, (-distance).label("cosine")).where(copied.c.entry_id.in_(some))
         found.update((row[0], row) for row in _with_papers(connection, others))
-    found.update((row[0], row) for row in _not_copied(connection, collection, query, filters))
+    found.update((row[0], row) for row in uncopied_near(connection, collection, query, filters))
     return [found[entry] for entry in sorted(found)]
 
 
-def _with_papers(connection: Connection, nearest: Select[Any]) -> list[tuple[int, str, float]]:
+def _with_papers(connection: Connection, nearest: Select[Any]) -> list[Found]:
     found = nearest.subquery()
     query = select(found.c.entry_id, entries.c.paper_id, found.c.cosine).join(entries, entries.c.id == found.c.entry_id)
     return [(row[0], row[1], float(row[2])) for row in connection.execute(query)]
@@ -218,7 +207,7 @@ def _copy_some(connection: Connection, collection: Collection) -> int:
     lacking = (
         select(entries.c.id, entries.c.vector)
         .select_from(entries.outerjoin(copied, copied.c.entry_id == entries.c.id))
-        .where(_later(collection), copied.c.entry_id.is_(None))
+        .where(uncopied(collection), copied.c.entry_id.is_(None))
         .limit(_BATCH)
     )
     rows = connection.execute(lacking).all()
@@ -241,21 +230,6 @@ def _binary(rows: Sequence[Any], dimension: int) -> Iterator[bytes]:
         numbers = np.frombuffer(vector, dtype="<f4").astype(">f4").tobytes()
         yield struct.pack("!hiq", 2, 8, entry) + head + numbers
     yield struct.pack("!h", -1)
-
-
-def _later(collection: Collection) -> ColumnElement[bool]:
-    """Entries that may not be in the index: all while it is being made, then those since the last `store` ended."""
-    return (entries.c.collection_id == collection.id) & (entries.c.id > (collection.copied_to or 0))
-
-
-def _not_copied(
-    connection: Connection, collection: Collection, query: NDArray[np.float32], filters: Filters
-) -> Iterator[tuple[int, str, float]]:
-    import numpy as np
-
-    wanted = select(entries.c.id, entries.c.paper_id, entries.c.vector).where(_later(collection), *filters.conditions())
-    for row in connection.execute(wanted):
-        yield row[0], row[1], float(np.frombuffer(row[2], dtype="<f4") @ query)
 
 
 def _text(vector: NDArray[np.float32]) -> str:
