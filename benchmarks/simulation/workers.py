@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from celery import Celery
+from celery.canvas import Signature
 
 from benchmarks.simulation.loop import Actor, Killed, Loop
 from benchmarks.simulation.post import Message, SimulatedBroker
 from benchmarks.simulation.store import SimulatedDatabase, Weather
 from workflows.db.units import Unit
 from workflows.engine import launch, recovery
-from workflows.engine.canvas import STEP_TASK
-from workflows.engine.execution import end_over_time, execute_message
+from workflows.engine.canvas import STEP_TASK, step_signature
+from workflows.engine.execution import end_over_time, execute_message, go_on
 from workflows.engine.leases import LOOK_SECONDS, LeaseKeeper
 from workflows.engine.machine import Machine
 from workflows.engine.outcomes import Outcome
@@ -29,6 +30,8 @@ from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry
+
+QUEUES = frozenset({"processing", "research"})
 
 
 @dataclass
@@ -141,7 +144,7 @@ class Child:
 
     @property
     def unit(self) -> Unit | None:
-        """What it runs, if it runs a step."""
+        """What its message names, if it names a step."""
         return unit_of(self.message.args) if self.message is not None and self.message.task == STEP_TASK else None
 
     def _run(self) -> None:
@@ -162,28 +165,41 @@ class Child:
         loop.note(f"{self.name} takes {message}")
         loop.pause("message taken")
         try:
-            is_over = self._execute(message)
+            returned = self._execute(message)
         except CeleriacError as error:  # the task has failed: Celery acknowledges, its canvas stops
             loop.note(f"{message} fails: {type(error).__name__}")
-            is_over = False
-        if is_over:
+            returned = None
+        if returned is not None:
             loop.pause("returned, before the canvas goes on")
             try:
-                self._site.broker.go_on(message)
+                self._site.broker.go_on(returned)
             except CeleriacError:
                 loop.note(f"{message} cannot send what follows")
         loop.pause("before acknowledge")
 
-    def _execute(self, message: Message) -> bool:
+    def _execute(self, message: Message) -> Message | None:
+        """Run a message; it, with what is left of its chain, when its canvas goes on."""
+        # What a chord waits for goes Celery's way: see `workflows.engine.relaying`.
+        carried = message.then if message.member is None else message.then[:-1]
+        chain = [signature.args[1] for signature in reversed(carried)]
+        relay = Relay.of(QUEUES, self.runtime.clock, chain, is_open=message.member is None)
+        run_pk = message.args[0]
         if message.task != STEP_TASK:
-            launch.start_run(self.runtime, message.args[0])
-            return True
-        is_free = not message.then and message.member is None
-        relay = Relay.of(message.queue, self.runtime.clock) if is_free else None
-        unit = unit_of(message.args)
-        outcome = execute_message(self.runtime, unit, is_redelivered=message.is_redelivered, relay=relay)
-        self._site.loop.note(f"{message} gives {outcome.value}")
-        return outcome is Outcome.RETURN
+            if not launch.start_run(self.runtime, run_pk, relay):
+                return message
+            go_on(self.runtime, run_pk, relay)
+        else:
+            unit = unit_of(message.args)
+            outcome = execute_message(self.runtime, unit, is_redelivered=message.is_redelivered, relay=relay)
+            self._site.loop.note(f"{message} gives {outcome.value}")
+            if outcome is not Outcome.RETURN:
+                return None
+        if relay.is_adopted:
+            return replace(message, then=tuple(self._signature(run_pk, ordinal) for ordinal in reversed(relay.chain)))
+        return replace(message, then=message.then[len(carried) - len(relay.chain) :])
+
+    def _signature(self, run_pk: int, ordinal: int) -> Signature:
+        return step_signature(self._site.app, run_pk, ordinal, queue="processing")
 
 
 class SimulatedWorker:
@@ -195,7 +211,7 @@ class SimulatedWorker:
         self.is_gone = False
         machine = SimulatedMachine(site.loop, site.new_pid(), self)
         self.runtime = site.make_runtime(node, machine, steps)
-        self._requests: set[tuple[Unit, int]] = set()
+        self._requests: set[tuple[Unit | None, int]] = set()
         self.keeper = LeaseKeeper(self.runtime, slots, ("all",), self._in_progress, end_over_time)
         self.reconciler = Reconciler(self.runtime, site.broker)
         self.children: list[Child] = []
@@ -205,9 +221,9 @@ class SimulatedWorker:
         ]
         self.children = [Child(self, number) for number in range(slots)]
 
-    def _in_progress(self) -> set[tuple[Unit, int]]:
+    def _in_progress(self) -> set[tuple[Unit | None, int]]:
         return self._requests | {
-            (child.unit, child.pid) for child in self.children if child.unit is not None and not child.is_dead
+            (child.unit, child.pid) for child in self.children if child.message is not None and not child.is_dead
         }
 
     def _keep(self) -> None:
@@ -227,7 +243,7 @@ class SimulatedWorker:
         child.runtime.database.close()
         if self.is_gone:
             return
-        if child.unit is not None:
+        if child.message is not None:
             self._requests.add((child.unit, child.pid))
         after = self.site.loop.random.uniform(0.02, 2.5)
         notice = self.site.guard("parent", lambda: self._notice(child))
@@ -235,11 +251,10 @@ class SimulatedWorker:
 
     def _notice(self, child: Child) -> None:
         """What `StepRequest.on_failure` does, and then Celery: the message goes back into its queue."""
-        unit, message = child.unit, child.message
-        if unit is not None:
-            recovery.take_back_from_dead(self.runtime, unit, child.pid, "worker lost: killed")
-            self._requests.discard((unit, child.pid))
+        message = child.message
         if message is not None:
+            recovery.take_back_all_from_dead(self.runtime, child.pid, "worker lost: killed")
+            self._requests.discard((child.unit, child.pid))
             self.site.broker.give_back(message, 0.0)
         self.children[self.children.index(child)] = Child(self, child.number)
 

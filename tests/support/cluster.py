@@ -111,7 +111,7 @@ class Cluster:
         self.workers: list[Worker] = []
 
     def start_worker(
-        self, slots: int = 2, prefix: Sequence[str] = (), *, fresh: bool = False, **settings: str
+        self, slots: int = 2, prefix: Sequence[str] = (), *, fresh: bool = False, queues: str = "", **settings: str
     ) -> Worker:
         """A worker that is up: it has said so in the database.
 
@@ -119,6 +119,7 @@ class Cluster:
             slots: Processes of its pool.
             prefix: What stands before its command line.
             fresh: In an interpreter of its own, which costs three seconds of processor time.
+            queues: What it consumes, separated by commas; all when empty.
             settings: More variables of its environment.
         """
         log = self.folder / f"worker-{len(self.workers)}.log"
@@ -127,6 +128,7 @@ class Cluster:
         arguments = [
             *("-A", "celery_app", "worker", "--loglevel", "info", "--concurrency", str(slots)),
             *("--without-mingle", "--without-gossip", "-n", f"w{len(self.workers)}@%h"),
+            *(("--queues", queues) if queues else ()),
         ]
         if prefix or fresh:
             process: psutil.Process = psutil.Popen(

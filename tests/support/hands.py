@@ -103,7 +103,7 @@ class Hands:
         plan = self.runtime.plan(context.version_id)
         return Job(self.runtime, plan, plan.steps[claim.unit.ordinal], context, claim)
 
-    def keeper(self, *in_progress: tuple[Unit, int]) -> LeaseKeeper:
+    def keeper(self, *in_progress: tuple[Unit | None, int]) -> LeaseKeeper:
         """The lease-keeper, not started, of a parent that has these messages in progress."""
         return LeaseKeeper(self.runtime, 1, ("processing",), lambda: set(in_progress), end_over_time)
 

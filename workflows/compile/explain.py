@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from workflows.compile.budget import MessageSize, check_budget
+from workflows.compile.passes import MAX_HEADER
 from workflows.compile.plan import Fragment, FragmentKind, Plan
 from workflows.model.spec import Block, Json
 
@@ -178,8 +179,10 @@ def _notes(plan: Plan) -> list[str]:
         f"no chords, because the result backend cannot count their members: {_shortened(joins, ', ')} "
         f"{'waits' if len(joins) == 1 else 'wait'} in SQL"
     )
+    wide = [step.id for step in plan.steps if plan.chords and len(step.predecessors) > MAX_HEADER]
     return [
         *([no_chords] if joins and not plan.chords else []),
+        *([f"joins of more than {MAX_HEADER} steps wait in SQL: {_shortened(wide, ', ')}"] if wide else []),
         *(
             f"step '{step.id}' is a map: one message expands it; how many messages carry its calls depends on its items"
             for step in plan.steps

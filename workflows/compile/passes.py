@@ -19,6 +19,10 @@ MAX_CHAIN = 6
 MAX_HEADER_CHAIN = 4
 """Steps in a chain of a chord's header, whose messages carry the chord's body as well."""
 
+MAX_HEADER = 64
+"""Chains in a chord's header. The messages of a chord are sent all at once, one for each chain, and each of them has to
+return for the chord to be counted; a wider join is counted by SQL, which lets one message do several steps."""
+
 Chain = tuple[int, ...]
 
 
@@ -107,7 +111,7 @@ def find_chords(draft: Draft) -> Draft:
 
 def _header_of(body: int, by_tail: dict[int, Chain], draft: Draft) -> tuple[Chain, ...]:
     tails = draft.graph.predecessors[body]
-    if len(tails) < 2 or body in draft.alone:
+    if not 2 <= len(tails) <= MAX_HEADER or body in draft.alone:
         return ()
     if any(draft.graph.successors[tail] != (body,) or tail in draft.alone for tail in tails):
         return ()

@@ -6,6 +6,7 @@ time. Steps are numbered by `ordinal`, their index in a topological order, and a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -141,6 +142,17 @@ class Plan:
     def heads(self, block: Block) -> tuple[int, ...]:
         """The steps with which a block begins."""
         return tuple(step.ordinal for step in self.steps if step.block is block and not step.predecessors)
+
+    def fragment_of(self, ordinal: int) -> Fragment:
+        """The fragment that a step belongs to."""
+        return self.fragments[self.steps[ordinal].fragment]
+
+    def chain_of(self, ordinal: int) -> tuple[int, ...]:
+        """The chain of its fragment that begins with a step; the step alone when it begins none."""
+        chains = self.fragment_of(ordinal).chains
+        place = bisect_left(chains, (ordinal,))  # sorted, as the compiler leaves them
+        is_head = place < len(chains) and chains[place][0] == ordinal
+        return chains[place] if is_head else (ordinal,)
 
     def ordinals(self, block: Block) -> range:
         """The steps of a block."""

@@ -23,6 +23,12 @@ _STEPS = Statement("""
         s.items_total, s.items_seconds
     FROM step_runs s
     WHERE s.run_pk IN :runs[] AND s.part = 0 AND s.status = 'SUCCESS' AND s.token > 0 AND s.reason IS NULL""")
+_MEANS = Statement("""
+    SELECT ordinal, avg(finished_at - started_at) FROM step_runs
+    WHERE part = 0 AND status = 'SUCCESS' AND run_pk IN (
+        SELECT id FROM job_runs WHERE version_id = :version AND status = 'SUCCESS' AND rerun_of IS NULL
+        ORDER BY finished_at DESC LIMIT 5)
+    GROUP BY ordinal""")
 
 
 @dataclass(slots=True)
@@ -46,6 +52,11 @@ def past_runs(tx: Transaction, workflow: str, limit: int = RUNS) -> list[PastRun
             work = Work((calls_seconds or 0.0) / calls if calls else 0.0, calls)
         found[run_pk].works[step] = work
     return list(found.values())
+
+
+def mean_seconds(tx: Transaction, version_id: int) -> dict[int, float]:
+    """What each step took in the last successful runs of a version, by ordinal."""
+    return {row[0]: max(0.0, row[1]) for row in tx.rows(_MEANS, {"version": version_id}) if row[1] is not None}
 
 
 def typical(runs: list[PastRun]) -> dict[str, Work]:

@@ -126,6 +126,10 @@ _DECLINE = Statement(f"""
         next_dispatch_at = NULL, {_FREE}
     WHERE {_MINE} RETURNING finished_at""")
 
+_READY_HEADS = Statement("""
+    SELECT ordinal FROM step_runs
+    WHERE run_pk = :run AND part = 0 AND pending = 0 AND status = 'PENDING' AND arrives_by = 'sql'
+    ORDER BY ordinal DESC LIMIT :most""")
 _ENDED_BY_ME = Statement(f"SELECT 1 FROM step_runs WHERE {_KEY} AND token = :token AND status = :status")
 
 _RETRY = Statement(f"""
@@ -207,6 +211,11 @@ def owned(tx: Transaction, unit: Unit, token: int) -> Claim | None:
     """The claim that holds the unit with this token; None when it holds no more."""
     row = tx.row(_OWNED, {**unit.key(), "token": token})
     return None if row is None else Claim(unit, Worker(row[0], row[1]), *row[2:])
+
+
+def ready_heads(tx: Transaction, run_pk: int, most: int) -> list[int]:
+    """Ordinals of steps of a run that nobody has claimed, and that no canvas brings, the last ones first."""
+    return [row[0] for row in tx.rows(_READY_HEADS, {"run": run_pk, "most": most})]
 
 
 def standing(tx: Transaction, unit: Unit) -> Standing | None:

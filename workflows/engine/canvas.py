@@ -43,16 +43,15 @@ def step_signature(app: Celery, run_pk: int, ordinal: int, *, part: int = 0, que
     return Signature(STEP_TASK, args=args, immutable=True, options={"queue": queue, "reply_to": ""}, app=app)
 
 
+def chain_canvas(app: Celery, plan: Plan, ordinals: Sequence[int], run_pk: int) -> Signature:
+    """A step, or steps one after the other, each on its own queue."""
+    steps = [step_signature(app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in ordinals]
+    return steps[0] if len(steps) == 1 else chain(steps, app=app)
+
+
 def fragment_canvas(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) -> Signature:
     """The canvas of a fragment: a signature, a chain, a group or a chord, each step on its own queue."""
-
-    def step(ordinal: int) -> Signature:
-        return step_signature(app, run_pk, ordinal, queue=plan.steps[ordinal].queue)
-
-    def stretch(ordinals: tuple[int, ...]) -> Signature:
-        return step(ordinals[0]) if len(ordinals) == 1 else chain([step(ordinal) for ordinal in ordinals], app=app)
-
-    chains = [stretch(ordinals) for ordinals in fragment.chains]
+    chains = [chain_canvas(app, plan, ordinals, run_pk) for ordinals in fragment.chains]
     match fragment.kind:
         case FragmentKind.SINGLE | FragmentKind.CHAIN:
             return chains[0]
@@ -62,7 +61,8 @@ def fragment_canvas(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) ->
             if fragment.body is None:
                 raise ValueError(f"fragment {fragment.index} is a chord without a body")
             # Written out, because Celery's own upgrade of `group | task` is slow.
-            return chord(group(chains, app=app), step(fragment.body), app=app)
+            body = chain_canvas(app, plan, (fragment.body,), run_pk)
+            return chord(group(chains, app=app), body, app=app)
 
 
 def publish_fragment(app: Celery, plan: Plan, fragment: Fragment, run_pk: int) -> None:

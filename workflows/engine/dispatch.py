@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -10,30 +11,36 @@ from functools import partial
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
-from workflows.db import upkeep
+from workflows.db import maps, upkeep
 from workflows.db.groups import LetGo
 from workflows.db.limits import Woken
 from workflows.db.units import Unit
-from workflows.engine.canvas import execute_signature, fragment_canvas, step_signature
+from workflows.engine.canvas import chain_canvas, execute_signature, fragment_canvas, step_signature
+from workflows.engine.order import WIDE, Order, ranks
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import BrokerUnavailableError, DatabaseUnavailableError
 
 _log = logging.getLogger(__name__)
 
+MESSAGES_PER_SLOT = 4
+"""Messages for each slot that a wide fan-out sends: more than slots, for more workers may come."""
+
 
 def canvases(
     runtime: Runtime, plan: Plan, run_pk: int, ready: Iterable[int], ranges: Iterable[Unit]
 ) -> list[Signature]:
-    """The canvases to publish, by priority: a whole fragment where all its heads are ready, a single task otherwise."""
+    """The canvases to publish, by rank: a whole fragment where all its heads are ready, a single task otherwise."""
     found: list[Signature] = []
     by_fragment: dict[int, list[int]] = {}
-    for ordinal in sorted(ready, key=lambda ordinal: -plan.steps[ordinal].priority):
+    for ordinal in sorted(ready, key=_order(runtime, plan, run_pk).__getitem__, reverse=True):
         by_fragment.setdefault(plan.steps[ordinal].fragment, []).append(ordinal)
     for index, ordinals in by_fragment.items():
         fragment = plan.fragments[index]
         if set(fragment.heads) == set(ordinals):
             found.append(fragment_canvas(runtime.app, plan, fragment, run_pk))
+        elif fragment.body is None:
+            found.extend(chain_canvas(runtime.app, plan, plan.chain_of(ordinal), run_pk) for ordinal in ordinals)
         else:
             found.extend(
                 step_signature(runtime.app, run_pk, ordinal, queue=plan.steps[ordinal].queue) for ordinal in ordinals
@@ -60,8 +67,41 @@ def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -
     publish_woken(runtime, settlement.woken)
     if not settlement.ready and not settlement.ranges:
         return
-    signatures = canvases(runtime, plan, run_pk, settlement.ready, settlement.ranges)
-    _send(runtime, signatures, [*(Unit(run_pk, ordinal) for ordinal in settlement.ready), *settlement.ranges])
+    ready = _to_send(runtime, plan, run_pk, settlement.ready)
+    signatures = canvases(runtime, plan, run_pk, ready, settlement.ranges)
+    _send(runtime, signatures, [*(Unit(run_pk, ordinal) for ordinal in ready), *settlement.ranges])
+
+
+def publish_one(runtime: Runtime, plan: Plan, run_pk: int, ordinal: int) -> None:
+    """Send the message of one ready step, and of the chain that it begins."""
+    _send(runtime, canvases(runtime, plan, run_pk, [ordinal], ()), [Unit(run_pk, ordinal)])
+
+
+def _order(runtime: Runtime, plan: Plan, run_pk: int) -> Order:
+    """The order of the plan's steps, as far as this process knows it."""
+    context = runtime.context(run_pk)
+    known = None if context is None else runtime.orders.get(context.version_id)
+    return ranks(plan) if known is None else known[1]
+
+
+def _to_send(runtime: Runtime, plan: Plan, run_pk: int, ready: Sequence[int]) -> Sequence[int]:
+    """Those of the ready steps that get a message: where they are far more than slots, some of each queue.
+
+    A message goes on with what is ready, and sends another one when it has done enough (`workflows.engine.relaying`).
+    """
+    if len(ready) <= WIDE:
+        return ready
+    most = max(WIDE, MESSAGES_PER_SLOT * runtime.database.retrying(maps.live_slots, autocommit=True))
+    order = _order(runtime, plan, run_pk)
+    sent: list[int] = []
+    by_queue: dict[str, list[int]] = defaultdict(list)
+    for ordinal in ready:
+        step = plan.steps[ordinal]
+        is_plain = plan.fragment_of(ordinal).body is None and step.pool is None and step.rate_limit is None
+        (by_queue[step.queue] if is_plain else sent).append(ordinal)
+    for ordinals in by_queue.values():
+        sent += sorted(ordinals, key=lambda ordinal: (order[ordinal], -ordinal), reverse=True)[:most]
+    return sent
 
 
 def publish_runs(runtime: Runtime, let_go: Sequence[LetGo]) -> bool:

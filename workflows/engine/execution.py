@@ -14,7 +14,7 @@ from workflows.db import completion, payloads, runs, units
 from workflows.db.database import Transaction
 from workflows.db.runs import STEP_PROGRESS, Transition
 from workflows.db.units import CACHED, Unit
-from workflows.engine import caching, conditions, dispatch, limits, logs, mapping, recovery, traces
+from workflows.engine import caching, conditions, dispatch, limits, logs, mapping, recovery, relaying, traces
 from workflows.engine.calls import call
 from workflows.engine.context import EngineContext, FencedError, naming_absence
 from workflows.engine.job import Job
@@ -38,16 +38,47 @@ PARK_LIMIT_SECONDS = 300.0
 RELEASE_SECONDS = 2.0
 
 
-def execute_message(runtime: Runtime, unit: Unit, *, is_redelivered: bool, relay: Relay | None) -> Outcome:
-    """Do what a message asks for, and what it may go on with; the outcome is that of the unit it names."""
+def execute_message(runtime: Runtime, unit: Unit, *, is_redelivered: bool, relay: Relay) -> Outcome:
+    """Do what a message asks for, and what it may go on with.
+
+    Returns:
+        RETURN when what `relay` has left of the chain is to be sent.
+    """
+    began = runtime.clock.monotonic()
     outcome = execute_unit(runtime, unit, is_redelivered=is_redelivered, relay=relay)
-    while relay is not None and (following := relay.take()) is not None:
-        try:
-            execute_unit(runtime, following, is_redelivered=False, relay=relay)
-        except CeleriacError as error:  # it is as if its message had been lost
-            _log.warning("%s; the reconciler will send what was ready", error)
-            break
-    return outcome
+    relay.seconds = runtime.clock.monotonic() - began
+    return go_on(runtime, unit.run_pk, relay, outcome, is_redelivered=is_redelivered)
+
+
+def go_on(
+    runtime: Runtime, run_pk: int, relay: Relay, outcome: Outcome = Outcome.RETURN, *, is_redelivered: bool = False
+) -> Outcome:
+    """Run what the relay has, after a unit that ended with `outcome`; see `execute_message`."""
+    context = runtime.context(run_pk)
+    if context is None:
+        return Outcome.IGNORE
+    plan = runtime.plan(context.version_id)
+    last = outcome
+    try:
+        while True:
+            if last is not Outcome.RETURN:
+                relay.chain.clear()  # it arrives by SQL
+            unit = relaying.following(runtime, plan, context, relay)
+            if unit is None:
+                break
+            is_own = not relay.is_adopted
+            began = runtime.clock.monotonic()
+            # The message's own chain may have been gone on with before, if it comes again: what has ended is passed.
+            last = execute_unit(runtime, unit, is_redelivered=is_redelivered and is_own, relay=relay)
+            relay.seconds = runtime.clock.monotonic() - began
+            if is_own:
+                outcome = last
+        relaying.pass_on(runtime, plan, run_pk, relay)
+    except CeleriacError as error:  # it is as if a message had been lost
+        _log.warning("%s; the reconciler will send what was ready", error)
+        return Outcome.IGNORE
+    # An adopted chain is no part of what the message came with, which was done with before.
+    return Outcome.RETURN if relay.is_adopted else outcome
 
 
 def execute_unit(runtime: Runtime, unit: Unit, *, is_redelivered: bool, relay: Relay | None = None) -> Outcome:
@@ -249,8 +280,8 @@ def _end(
     if settlement is None:
         _log.warning("a late result of step '%s' of run %s is refused", job.step.id, job.context.run_id)
         return Outcome.REFUSED
-    if job.relay is not None and status is State.SUCCESS:
-        job.relay.keep_back(job.plan, job.claim.unit.run_pk, settlement.ready, job.runtime.clock)
+    if status is State.SUCCESS:
+        job.keep_back(settlement)
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
     return Outcome.RETURN
 
@@ -370,6 +401,7 @@ def _expand(job: Job) -> Outcome:
         return fail(job, failure_of(error, job.runtime.secrets.redact))
     if settlement is None:
         return Outcome.IGNORE
+    job.keep_back(settlement)
     dispatch.publish(job.runtime, job.plan, job.claim.unit.run_pk, settlement)
     return Outcome.RETURN
 

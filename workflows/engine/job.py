@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workflows.compile.plan import Plan, PlanStep
 from workflows.db.runs import RunContext
 from workflows.db.units import Claim
 from workflows.engine.relay import Relay
 from workflows.engine.runtime import Runtime
+
+if TYPE_CHECKING:
+    from workflows.engine.settlement import Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +29,9 @@ class Job:
     context: RunContext
     claim: Claim
     relay: Relay | None = None
+
+    def keep_back(self, settlement: Settlement) -> None:
+        """Take out of what is to be published what this process goes on with."""
+        if self.relay is not None:
+            run_pk, clock = self.claim.unit.run_pk, self.runtime.clock
+            self.relay.keep_back(self.plan, run_pk, settlement.ready, settlement.ranges, clock)

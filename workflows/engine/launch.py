@@ -19,6 +19,7 @@ from workflows.db.runs import Occasion, RunContext
 from workflows.engine import admission, dispatch
 from workflows.engine.admission import Admission
 from workflows.engine.broker_safety import impatience
+from workflows.engine.relay import Relay
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement
 from workflows.model.errors import ConflictError, DatabaseUnavailableError, NotFoundError
@@ -200,8 +201,12 @@ def context_of(runtime: Runtime, run_pk: int) -> RunContext:
     return context
 
 
-def start_run(runtime: Runtime, run_pk: int) -> bool:
-    """Make the run's steps rows and publish what has no dependencies; False when it had been started already."""
+def start_run(runtime: Runtime, run_pk: int, relay: Relay | None = None) -> bool:
+    """Make the run's steps rows and publish what has no dependencies; False when it had been started already.
+
+    Args:
+        relay: Told what may be run next without a message.
+    """
     context = runtime.context(run_pk)
     if context is None:
         return False
@@ -219,8 +224,10 @@ def start_run(runtime: Runtime, run_pk: int) -> bool:
         return False
     if caution := impatience(runtime.config, [plan]):
         _log.warning("run %s: %s", context.run_id, caution)
-    roots = plan.heads(Block.STEPS)
-    dispatch.publish(runtime, plan, run_pk, Settlement(ready=list(roots)))
+    ready = list(plan.heads(Block.STEPS))
+    if relay is not None:
+        relay.keep_back(plan, run_pk, ready, [], runtime.clock)
+    dispatch.publish(runtime, plan, run_pk, Settlement(ready=ready))
     return True
 
 

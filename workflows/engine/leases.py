@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.5
 """How often the children are looked at; the database is asked only when one has gone, or a renewal is due."""
 
 
-def _at_work(held: Sequence[Lease], in_progress: set[tuple[Unit, int]]) -> list[Lease]:
+def _at_work(held: Sequence[Lease], in_progress: set[tuple[Unit | None, int]]) -> list[Lease]:
     """Leases whose units are being run: those of messages in progress, and what their processes have gone on with.
 
     A process runs one unit at a time, so of the leases that it holds only the latest may be one that it has gone on
@@ -56,13 +56,14 @@ class LeaseKeeper(threading.Thread):
         runtime: Runtime,
         slots: int,
         queues: tuple[str, ...],
-        in_progress: Callable[[], set[tuple[Unit, int]]],
+        in_progress: Callable[[], set[tuple[Unit | None, int]]],
         end_over_time: Callable[[Runtime, Unit, int], bool],
     ) -> None:
         """Start nothing yet.
 
         Args:
-            in_progress: Units with the process ids that run them, as the parent knows them from its messages.
+            in_progress: Units, None for the start of a run, with the process ids that run them, as the parent knows
+                them from its messages.
             end_over_time: Ends a try in SQL; whether it did.
         """
         super().__init__(name="celeriac-lease-keeper", daemon=True)

@@ -448,5 +448,6 @@ def _finish_range(
     settlement = job.runtime.database.retrying(work)
     if settlement is None:
         return Outcome.REFUSED
+    job.keep_back(settlement)
     dispatch.publish(job.runtime, job.plan, unit.run_pk, settlement)
     return Outcome.RETURN

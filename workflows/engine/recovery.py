@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from workflows.compile.plan import Plan
-from workflows.db import units
+from workflows.db import units, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext, Transition
 from workflows.db.units import Lost, Unit, Worker
@@ -36,6 +36,18 @@ def take_back_from_dead(runtime: Runtime, unit: Unit, pid: int, why: str, *, is_
         error,
         lambda tx: units.take_back_from_dead(tx, unit, worker, error, is_counted=counted),
     )
+
+
+def take_back_all_from_dead(runtime: Runtime, pid: int, why: str) -> None:
+    """A child of this worker died: whatever it held is given back."""
+    try:
+        held = runtime.database.guarded(lambda tx: upkeep.leases(tx, runtime.node), autocommit=True)
+    except DatabaseUnavailableError as away:
+        _log.warning("%s; what process %d ran will be taken back when its lease ends", away, pid)
+        return
+    for lease in held:
+        if lease.pid == pid:
+            take_back_from_dead(runtime, lease.unit, pid, why)
 
 
 def take_back_expired(runtime: Runtime, unit: Unit) -> bool:

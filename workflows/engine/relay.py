@@ -1,18 +1,20 @@
-"""Going on with the same run within one message: a step that ends often makes another ready, and the slot is free.
+"""Going on with the same run within one message: what follows a step is run by the process that has just ended it.
 
-A message costs a publish, a delivery, a hand-over between two processes and an acknowledgement. Where the step that has
-just ended has made steps ready that only SQL delivers, one of them is kept back from the broker and run right here.
-Nothing else changes: it is claimed, run and ended as by a message of its own, and the reconciler sends it should this
-process die before it has claimed it.
+A message costs a publish, a delivery, a hand-over between two processes and an acknowledgement. So the rest of a chain
+that came with the message is run right here, and where a step makes others ready that only SQL delivers, one of them is
+kept back from the broker. Nothing else changes: each step is claimed, run and ended as by a message of its own, what
+the relay leaves of a chain is sent as Celery would, and the reconciler sends the rest should this process die.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from workflows.compile.plan import Plan
 from workflows.db.clock import Clock
 from workflows.db.units import Unit
+from workflows.engine.order import Order, ranks
 
 MOST_STEPS = 16
 MOST_SECONDS = 1.0
@@ -24,63 +26,80 @@ class Relay:
     """What one message may still run.
 
     Attributes:
-        queue: Of the message: a step of another queue belongs to other workers.
+        queues: What this worker consumes: a step of another queue belongs to other workers.
         ends_at: On the monotonic clock.
+        chain: Ordinals that follow when the present step has ended, the nearest last.
+        is_open: Nothing but `chain` waits for the end of the message, so that other steps may follow.
+        is_adopted: `chain` is that of a step which came with no message.
         left: Steps that may follow.
-        next: The one that was kept back; None when there is none.
+        next: The step, or range of a map's calls, that was kept back; None when there is none.
+        found: Ready steps that nobody had claimed when they were looked for, the best last.
+        seconds: What the last step took.
+        order: Of the plan's steps, when it is known what they took before.
     """
 
-    queue: str
+    queues: frozenset[str]
     ends_at: float
+    chain: list[int] = field(default_factory=list)
+    is_open: bool = True
+    is_adopted: bool = False
     left: int = MOST_STEPS
     next: Unit | None = None
+    found: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    order: Order | None = None
 
     @classmethod
-    def of(cls, queue: str, clock: Clock) -> Relay:
-        """The relay of a message that has just come."""
-        return cls(queue, clock.monotonic() + MOST_SECONDS)
+    def of(cls, queues: frozenset[str], clock: Clock, chain: Sequence[int] = (), *, is_open: bool = True) -> Relay:
+        """The relay of a message that has just come; `chain` is what its canvas carries, the nearest last."""
+        return cls(queues, clock.monotonic() + MOST_SECONDS, list(chain), is_open)
 
-    def keep_back(self, plan: Plan, run_pk: int, ready: list[int], clock: Clock) -> None:
-        """Take out of what a step has made ready, by ordinals, the one on which the longest way follows."""
-        if self.next is not None or not self.left or clock.monotonic() >= self.ends_at:
+    def is_over(self, clock: Clock) -> bool:
+        """Whether the message has done enough."""
+        return self.left <= 0 or clock.monotonic() >= self.ends_at
+
+    def is_free(self, clock: Clock) -> bool:
+        """Whether it may go on with a step that no canvas has brought."""
+        return self.is_open and not self.chain and self.next is None and not self.is_over(clock)
+
+    def keep_back(self, plan: Plan, run_pk: int, ready: list[int], ranges: list[Unit], clock: Clock) -> None:
+        """Take one out of what a step has made ready: of steps, by ordinals, that on which the longest way follows."""
+        if not self.is_free(clock):
             return
-        fitting = [ordinal for ordinal in ready if self._fits(plan, ordinal)]
+        if not ready and ranges and self.fits(plan, ranges[0].ordinal):
+            self.next = ranges.pop(0)
+            self.is_adopted = True
+            return
+        fitting = [ordinal for ordinal in ready if self.fits(plan, ordinal)]
         if not fitting:
             return
-        heights = _heights(plan)
-        best = max(fitting, key=lambda ordinal: (plan.steps[ordinal].priority, heights[ordinal], -ordinal))
+        order = self.order or ranks(plan)
+        best = max(fitting, key=lambda ordinal: (order[ordinal], -ordinal))
         if any(plan.steps[ordinal].priority > plan.steps[best].priority for ordinal in ready):
             return
         ready.remove(best)
-        self.next = Unit(run_pk, best)
-        self.left -= 1
+        self.adopt(plan, run_pk, best)
 
-    def take(self) -> Unit | None:
-        """The unit to run now, once."""
+    def adopt(self, plan: Plan, run_pk: int, ordinal: int) -> None:
+        """Let a step come next that no message brings, and after it the chain that it begins."""
+        self.next = Unit(run_pk, ordinal)
+        self.chain = list(plan.chain_of(ordinal)[:0:-1])
+        self.is_adopted = True
+
+    def take(self, plan: Plan, run_pk: int, clock: Clock) -> Unit | None:
+        """The unit to run now, once; None when nothing follows, or the message has done enough."""
         taken, self.next = self.next, None
+        if taken is None and self.chain and not self.is_over(clock) and self._serves(plan, self.chain[-1]):
+            taken = Unit(run_pk, self.chain.pop())
+        if taken is not None:
+            self.left -= 1
         return taken
 
-    def _fits(self, plan: Plan, ordinal: int) -> bool:
-        """A step alone in its fragment: one whose message would carry no more than itself."""
+    def fits(self, plan: Plan, ordinal: int) -> bool:
+        """Whether it may go on with this step: the canvas of a chord has to be sent as a whole."""
+        return plan.fragment_of(ordinal).body is None and self._serves(plan, ordinal)
+
+    def _serves(self, plan: Plan, ordinal: int) -> bool:
+        """A step that this worker may run, and that needs no more than a worker."""
         step = plan.steps[ordinal]
-        fragment = plan.fragments[step.fragment]
-        is_alone = fragment.heads == (ordinal,) and fragment.body is None and fragment.chains == ((ordinal,),)
-        return is_alone and step.queue == self.queue and step.pool is None and step.rate_limit is None
-
-
-_KEPT_PLANS = 64
-_known: dict[str, tuple[int, ...]] = {}
-"""Heights by the fingerprint of their plan: working them out takes longer than to publish a step."""
-
-
-def _heights(plan: Plan) -> tuple[int, ...]:
-    """Steps on the longest way from each step to an end; ordinals are in topological order."""
-    found = _known.get(plan.fingerprint)
-    if found is None:
-        heights = [1] * len(plan.steps)
-        for step in reversed(plan.steps):
-            heights[step.ordinal] = 1 + max((heights[after] for after in step.successors), default=0)
-        if len(_known) >= _KEPT_PLANS:
-            _known.clear()
-        found = _known[plan.fingerprint] = tuple(heights)
-    return found
+        return step.queue in self.queues and step.pool is None and step.rate_limit is None

@@ -22,15 +22,19 @@ def watch(runtime: Runtime) -> None:
     _watched[:] = [runtime]
 
 
-def in_progress() -> set[tuple[Unit, int]]:
-    """Units whose messages this worker has in progress, with the process ids that run them."""
+def in_progress() -> set[tuple[Unit | None, int]]:
+    """Units whose messages this worker has in progress, None for one that starts a run, and who runs them."""
     while True:
         try:
             requests = list(active_requests)
             break
         except RuntimeError:  # the set changed while it was read: the worker's main thread has gone on
             continue
-    return {(unit_of(request.args), request.worker_pid) for request in requests if isinstance(request, StepRequest)}
+    return {
+        (unit_of(request.args) if isinstance(request, StepRequest) else None, request.worker_pid)
+        for request in requests
+        if isinstance(request, StepRequest | RunRequest)
+    }
 
 
 def unit_of(args: Sequence[int]) -> Unit:
@@ -39,8 +43,8 @@ def unit_of(args: Sequence[int]) -> Unit:
     return Unit(run_pk, ordinal, rest[0] if rest else 0)
 
 
-class StepRequest(Request):
-    """Request of `celeriac.step`: gives the step of a dead child back at once, not only when its lease ends."""
+class _OurRequest(Request):
+    """Gives the steps of a dead child back at once, not only when their leases end."""
 
     worker_pid: int = 0
 
@@ -56,11 +60,15 @@ class StepRequest(Request):
         error = getattr(error, "exc", error)
         died = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
         if died and _watched and self.worker_pid:
-            recovery.take_back_from_dead(_watched[0], unit_of(self.args), self.worker_pid, f"worker lost: {error}")
+            recovery.take_back_all_from_dead(_watched[0], self.worker_pid, f"worker lost: {error}")
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
 
-class RunRequest(Request):
+class StepRequest(_OurRequest):
+    """Request of `celeriac.step`."""
+
+
+class RunRequest(_OurRequest):
     """Request of `execute_research_job`: to Flower the task goes on until the run ends (`workflows.engine.mirror`)."""
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's signature

@@ -29,6 +29,7 @@ from workflows.db.runs import RunContext
 from workflows.db.units import Worker
 from workflows.engine.canvas import publish_steps
 from workflows.engine.machine import Machine
+from workflows.engine.order import Order
 from workflows.engine.secrets import SecretStore
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry, schemas
@@ -86,6 +87,7 @@ class Runtime:
     Attributes:
         random: Of jitter and of run ids. The system's own, because forked children would share the state of any other.
         is_leaving: This worker is being stopped; what dies with it is not to blame.
+        orders: In which order steps of a version go, by what they took, and until when that holds.
     """
 
     config: Config
@@ -97,6 +99,7 @@ class Runtime:
     publish: Publish = publish_steps
     machine: Machine = field(default_factory=Machine)
     is_leaving: bool = False
+    orders: Lru[int, tuple[float, Order]] = field(default_factory=lambda: Lru(64), repr=False)
     _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
     _contexts: Lru[int, RunContext] = field(default_factory=lambda: Lru(512), repr=False)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import psycopg
 from celery import Celery, Task
-from celery.app.task import Context
 from celery.exceptions import Ignore
 from celery.platforms import EX_FAILURE
 from celery.signals import celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
@@ -17,15 +16,14 @@ from celery.worker import state
 
 from workflows.db import upkeep
 from workflows.db.units import Unit
-from workflows.engine import launch, request
+from workflows.engine import launch, relaying, request
 from workflows.engine.broker import Broker
 from workflows.engine.canvas import EXECUTE_TASK, STEP_TASK
-from workflows.engine.execution import end_over_time, execute_message
+from workflows.engine.execution import end_over_time, execute_message, go_on
 from workflows.engine.leases import LeaseKeeper
 from workflows.engine.mirror import Mirror
 from workflows.engine.outcomes import Outcome
 from workflows.engine.reconciler import Reconciler
-from workflows.engine.relay import Relay
 from workflows.engine.runtime import Runtime
 from workflows.engine.signing import SigningApp, verify_all
 from workflows.model.errors import BrokerUnavailableError, BrokerUnsafeError, DatabaseUnavailableError
@@ -49,13 +47,15 @@ def install(app: SigningApp, runtime: Runtime) -> None:
     def run_step(self: Task[Any, Any], run_pk: int, ordinal: int, part: int = 0) -> None:
         """Run one unit of work. Returns nothing: outputs live in SQL."""
         redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-        relay = _relay(runtime, self.request)
+        relay = relaying.of_message(runtime, self.request, run_pk)
         unit = Unit(run_pk, ordinal, part)
         if execute_message(runtime, unit, is_redelivered=redelivered, relay=relay) is not Outcome.RETURN:
             raise Ignore
+        relaying.leave_to_celery(runtime, self.request, run_pk, relay)
 
     @app.task(
         name=EXECUTE_TASK,
+        bind=True,
         acks_late=True,
         reject_on_worker_lost=True,
         ignore_result=True,
@@ -63,19 +63,14 @@ def install(app: SigningApp, runtime: Runtime) -> None:
         shared=False,
         Request="workflows.engine.request:RunRequest",
     )
-    def execute_research_job(run_pk: int) -> None:
-        """Start a run: its steps become rows, and the first fragments are published."""
-        launch.start_run(runtime, run_pk)
+    def execute_research_job(self: Task[Any, Any], run_pk: int) -> None:
+        """Start a run: its steps become rows, and the first fragments are published or begun with."""
+        relay = relaying.of_message(runtime, self.request, run_pk)
+        if launch.start_run(runtime, run_pk, relay):
+            go_on(runtime, run_pk, relay)
+            relaying.leave_to_celery(runtime, self.request, run_pk, relay)
 
     _attend_workers(app, runtime)
-
-
-def _relay(runtime: Runtime, request: Context) -> Relay | None:
-    """What a message may go on with; None where its canvas waits for the end of its task."""
-    if request.chain or request.callbacks or request.chord or request.group:
-        return None
-    queue = (request.delivery_info or {}).get("routing_key")
-    return Relay.of(queue, runtime.clock) if queue else None
 
 
 def _attend_workers(app: SigningApp, runtime: Runtime) -> None:

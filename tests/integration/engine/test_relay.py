@@ -56,41 +56,49 @@ def clock() -> StillClock:
     return StillClock()
 
 
+PROCESSING = frozenset({"processing"})
+
+
 def kept(relay: Relay, clock: Clock, *ready: str) -> tuple[str | None, list[str]]:
     """What is kept back of what is ready, and what is left to be sent."""
     left = ordinals(*ready)
-    relay.keep_back(PLAN, 1, left, clock)
-    taken = relay.take()
+    relay.keep_back(PLAN, 1, left, [], clock)
+    taken = relay.take(PLAN, 1, clock)
     assert taken is None or taken == Unit(1, taken.ordinal)
     return (None if taken is None else PLAN.steps[taken.ordinal].id, [PLAN.steps[ordinal].id for ordinal in left])
 
 
 def test_the_step_with_the_longest_way_behind_it_is_kept_back(clock: StillClock) -> None:
-    relay = Relay.of("processing", clock)
-    queue = PLAN.steps[ordinals("b1")[0]].queue
-    relay.queue = queue
+    relay = Relay.of(PROCESSING, clock)
     assert kept(relay, clock, "c2", "b2") == ("b2", ["c2"])
     assert kept(relay, clock) == (None, [])
 
 
 def test_what_other_workers_or_limits_are_for_is_sent(clock: StillClock) -> None:
-    relay = Relay.of(PLAN.steps[ordinals("b1")[0]].queue, clock)
+    relay = Relay.of(PROCESSING, clock)
     assert kept(relay, clock, "b3", "b4") == (None, ["b3", "b4"])
+    assert kept(Relay.of(PROCESSING | {"research"}, clock), clock, "b3", "b4") == ("b3", ["b4"])
 
 
 def test_a_step_of_higher_priority_is_not_made_to_wait(clock: StillClock) -> None:
-    relay = Relay.of(PLAN.steps[ordinals("b1")[0]].queue, clock)
-    assert kept(relay, clock, "b2", "b5") == ("b5", ["b2"])
+    assert kept(Relay.of(PROCESSING, clock), clock, "b2", "b5") == ("b5", ["b2"])
 
 
 def test_a_message_gives_way_to_others_after_a_while(clock: StillClock) -> None:
-    relay = Relay.of(PLAN.steps[ordinals("b1")[0]].queue, clock)
+    relay = Relay.of(PROCESSING, clock)
     for _ in range(MOST_STEPS):
         assert kept(relay, clock, "b2")[0] == "b2"
     assert kept(relay, clock, "b2") == (None, ["b2"])
-    late = Relay.of(relay.queue, clock)
+    late = Relay.of(PROCESSING, clock)
     clock.now += MOST_SECONDS
     assert kept(late, clock, "b2") == (None, ["b2"])
+
+
+def test_nothing_is_kept_back_while_a_canvas_waits(clock: StillClock) -> None:
+    assert kept(Relay.of(PROCESSING, clock, is_open=False), clock, "b2") == (None, ["b2"])
+    relay = Relay.of(PROCESSING, clock, ordinals("c2"))
+    assert kept(relay, clock, "b2") == ("c2", ["b2"])
+    assert kept(relay, clock, "b2") == ("b2", [])
 
 
 GRAPH: dict[str, list[str]] = {
@@ -107,6 +115,9 @@ GRAPH: dict[str, list[str]] = {
 """Three layers that are not series-parallel: no canvas can carry an edge of it."""
 
 
+CHAIN = {f"s{n}": [f"s{n - 1}"] if n else [] for n in range(40)}
+
+
 def messages(engine: Cluster) -> int:
     """How many messages of steps the workers have been given."""
     stats = engine.runtime.app.control.inspect(timeout=5).stats() or {}
@@ -120,7 +131,54 @@ def test_a_graph_needs_fewer_messages_than_it_has_steps(engine: Cluster) -> None
     assert_order(engine, GRAPH)
     assert engine.rows("SELECT count(*) FROM attempts WHERE status = 'SUCCESS'") == [(9,)]
     assert engine.rows("SELECT sum(redispatches) FROM step_runs") == [(0,)]
-    assert messages(engine) <= 5
+    # a0 goes with the message that starts the run; a busy machine looks for better steps more often.
+    assert messages(engine) <= 6
+
+
+def test_a_chain_needs_a_message_for_every_sixteen_steps(engine: Cluster) -> None:
+    engine.start_worker(slots=2)
+    report = engine.run(workflow(CHAIN))
+    assert report.run.status == "SUCCESS"
+    assert_order(engine, CHAIN)
+    assert engine.rows("SELECT count(*), max(number) FROM attempts") == [(40, 1)]
+    assert engine.rows("SELECT sum(redispatches) FROM step_runs") == [(0,)]
+    # 16 steps with the message that starts the run, 17 with the one that Celery then sends, and 7 with another; a busy
+    # machine needs more, because a message does no more than a second.
+    assert 2 <= messages(engine) <= 8
+
+
+def test_a_step_of_a_chain_that_another_worker_is_for_comes_by_celery(engine: Cluster) -> None:
+    engine.start_worker(slots=1, queues="research")
+    engine.start_worker(slots=1, queues="processing")
+    definition = workflow({"a": [], "b": ["a"], "c": ["b"], "d": ["c"]})
+    report = engine.run(definition.replace("{node: c, ms: 0}", "{node: c, ms: 0}\n    queue: research"))
+    assert report.run.status == "SUCCESS"
+    assert 3 <= messages(engine) <= 4  # of a, which mostly brings b along; of c; of d
+
+
+@pytest.mark.parametrize("victim", ["s0", "s20"])
+def test_a_process_that_dies_in_a_chain_costs_that_try_alone(engine: Cluster, victim: str) -> None:
+    """The first one with the message that starts the run."""
+    engine.start_worker(slots=1)
+    deadly = workflow(CHAIN).replace(
+        f"uses: ledger.nap\n    with: {{node: {victim}, ms: 0}}",
+        f"uses: ledger.die\n    with: {{node: {victim}, times: 2}}",
+    )
+    report = engine.run(deadly, timeout=60)
+    assert report.run.status == "SUCCESS"
+    assert [len(engine.ledger("start", node)) for node in CHAIN] == [3 if node == victim else 1 for node in CHAIN]
+    assert engine.rows("SELECT count(*) FROM attempts WHERE status = 'SUCCESS'") == [(40,)]
+
+
+def test_a_failed_step_of_a_chain_is_tried_again_and_the_rest_arrives_by_sql(engine: Cluster) -> None:
+    engine.start_worker(slots=1)
+    failing = workflow({"a": [], "b": ["a"], "c": ["b"], "d": ["c"]}).replace(
+        "uses: ledger.nap\n    with: {node: b, ms: 0}",
+        "uses: ledger.fail\n    with: {node: b, times: 1}\n    retry: {max_attempts: 2, delay: 1ms, jitter: none}",
+    )
+    report = engine.run(failing)
+    assert report.run.status == "SUCCESS"
+    assert [len(engine.ledger("start", node)) for node in "abcd"] == [1, 2, 1, 1]
 
 
 def test_the_lease_of_a_step_without_a_message_is_renewed(engine: Cluster) -> None:
@@ -130,7 +188,7 @@ def test_the_lease_of_a_step_without_a_message_is_renewed(engine: Cluster) -> No
     assert report.run.status == "SUCCESS"
     assert_order(engine, GRAPH)
     assert engine.rows("SELECT count(*), max(number) FROM attempts") == [(9, 1)]
-    assert messages(engine) == 5  # those of a0, a1, a2, b2 and c2
+    assert messages(engine) < 9
 
 
 def test_a_process_that_dies_at_a_step_without_a_message_costs_that_try_alone(engine: Cluster) -> None:
@@ -154,7 +212,7 @@ def test_a_step_without_a_message_can_be_cancelled(engine: Cluster) -> None:
     )
     accepted = engine.submit(waiting)
     wait_until(lambda: engine.ledger("start", "b1"))
-    assert messages(engine) == 3  # those of a0, a1 and a2
+    assert messages(engine) < 4  # those of a1 and a2, and mostly no other
     control.cancel(engine.runtime, accepted.run_id)
     assert engine.wait(accepted).run.status == "REVOKED"
     after = engine.run(workflow({"last": []}).replace("id: graph", "id: after"))

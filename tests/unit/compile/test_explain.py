@@ -85,8 +85,8 @@ def test_a_map_is_one_message_and_a_note() -> None:
 def test_the_text_for_people_shows_all_of_it_and_shortens_what_is_long() -> None:
     wide = workflow(102, [(0, n) for n in range(1, 101)] + [(n, 101) for n in range(1, 101)])
     text = explain_text(compile_workflow(wide), dry_run_of(wide))
-    for words in ("102 steps, 200 edges, series-parallel", "... 88 more], s101)", "gates (100)", "100 x chord header",
-                  "messages (103)", "s0 -> s1 -> s101"):  # fmt: skip
+    for words in ("102 steps, 200 edges, series-parallel", "s19, ... 88 more])", "gates (200)", "100 x group",
+                  "messages (103)", "s0 -> s1 -> s101", "joins of more than 64 steps wait in SQL: s101"):  # fmt: skip
         assert words in text
     assert len(text.splitlines()) < 40
 

@@ -1,0 +1,67 @@
+"""Which of several ready steps goes first, and which plans make so many ready at once that not each gets a message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workflows.compile.plan import Plan
+from workflows.model.spec import Block
+
+WIDE = 16
+"""A plan is wide when more steps than these may become ready at once."""
+
+Rank = tuple[int, float, int]
+"""Priority, the longest way from its begin to an end, steps that wait for it: the greater goes first."""
+
+Order = tuple[Rank, ...]
+"""The rank of each step, by ordinal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    ranks: Order
+    is_wide: bool
+
+
+_KEPT_PLANS = 64
+_known: dict[tuple[str, bool, int], _Shape] = {}
+"""By what tells plans apart: working it out takes longer than to publish a step."""
+
+
+def ranks(plan: Plan) -> Order:
+    """The order when nothing is known of the steps' times: the longest way is the one with the most steps."""
+    return _shape(plan).ranks
+
+
+def expected(plan: Plan, seconds: Mapping[int, float]) -> Order:
+    """The order when it is known, by ordinal, what steps took before; of others it is what the known ones take."""
+    usual = sum(seconds.values()) / len(seconds) if seconds else 1.0
+    return _ranks(plan, [seconds.get(step.ordinal, usual) for step in plan.steps])
+
+
+def is_wide(plan: Plan) -> bool:
+    """Whether more than `WIDE` steps may become ready at once."""
+    return _shape(plan).is_wide
+
+
+def _shape(plan: Plan) -> _Shape:
+    key = (plan.fingerprint, plan.chords, len(plan.fragments))  # one definition may have been compiled in two ways
+    found = _known.get(key)
+    if found is None:
+        if len(_known) >= _KEPT_PLANS:
+            _known.clear()
+        found = _known[key] = _Shape(_ranks(plan, [1] * len(plan.steps)), _width(plan) > WIDE)
+    return found
+
+
+def _ranks(plan: Plan, lengths: Sequence[float]) -> Order:
+    ways = list(lengths)
+    for step in reversed(plan.steps):  # ordinals are in topological order
+        ways[step.ordinal] += max((ways[after] for after in step.successors), default=0)
+    return tuple((step.priority, ways[step.ordinal], len(step.successors)) for step in plan.steps)
+
+
+def _width(plan: Plan) -> int:
+    together = [*(plan.heads(block) for block in Block), *(step.successors for step in plan.steps)]
+    return max(sum(plan.fragment_of(ordinal).body is None for ordinal in ordinals) for ordinals in together)
