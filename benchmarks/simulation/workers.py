@@ -18,6 +18,7 @@ from benchmarks.simulation.post import Message, SimulatedBroker
 from benchmarks.simulation.store import SimulatedDatabase, Weather
 from workflows.db.units import Unit
 from workflows.engine import launch, recovery
+from workflows.engine.app import QUEUES
 from workflows.engine.canvas import STEP_TASK, step_signature
 from workflows.engine.execution import end_over_time, execute_message, go_on
 from workflows.engine.leases import LOOK_SECONDS, LeaseKeeper
@@ -28,10 +29,9 @@ from workflows.engine.relay import Relay
 from workflows.engine.request import unit_of
 from workflows.engine.runtime import Runtime
 from workflows.model.errors import CeleriacError
+from workflows.model.step_drafts import DEFAULT_QUEUE
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry
-
-QUEUES = frozenset({"processing", "research"})
 
 
 @dataclass
@@ -182,12 +182,13 @@ class Child:
         # What a chord waits for goes Celery's way: see `workflows.engine.relaying`.
         carried = message.then if message.member is None else message.then[:-1]
         chain = [signature.args[1] for signature in reversed(carried)]
-        relay = Relay.of(QUEUES, self.runtime.clock, chain, is_open=message.member is None)
+        relay = Relay.of(frozenset(QUEUES), self.runtime.clock, chain, is_open=message.member is None)
         run_pk = message.args[0]
         if message.task != STEP_TASK:
             if not launch.start_run(self.runtime, run_pk, relay):
                 return message
-            go_on(self.runtime, run_pk, relay)
+            if go_on(self.runtime, run_pk, relay) is not Outcome.RETURN:
+                return message
         else:
             unit = unit_of(message.args)
             outcome = execute_message(self.runtime, unit, is_redelivered=message.is_redelivered, relay=relay)
@@ -199,7 +200,7 @@ class Child:
         return replace(message, then=message.then[len(carried) - len(relay.chain) :])
 
     def _signature(self, run_pk: int, ordinal: int) -> Signature:
-        return step_signature(self._site.app, run_pk, ordinal, queue="processing")
+        return step_signature(self._site.app, run_pk, ordinal, queue=DEFAULT_QUEUE)
 
 
 class SimulatedWorker:

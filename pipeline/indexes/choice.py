@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from sqlalchemy import Connection, update
 
 from pipeline.filters import Filters
 from pipeline.indexes import pgvector, qdrant
-from pipeline.indexes.uncopied import Found
+from pipeline.indexes.uncopied import Begin, Found
 from pipeline.tables import collections
 from workflows.settings import Config
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 LEAST_VARIABLE = "CELERIAC_INDEX_FROM"
 LEAST_ENTRIES = 20_000
 """A collection with fewer is compared exactly in memory, which is quicker."""
-
-Begin = Callable[[], AbstractContextManager[Connection]]
 
 
 def follow(begin: Begin, collection: Collection, count: int, on_batch: Callable[[], None] = lambda: None) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -32,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.filters import Filters
-from pipeline.indexes.uncopied import Found, uncopied, uncopied_near
+from pipeline.indexes.uncopied import Begin, Found, uncopied, uncopied_near
 from pipeline.tables import collections, entries, slices
 
 if TYPE_CHECKING:
@@ -55,8 +54,6 @@ _OLDEST = (0, 8)
 """The pgvector with iterative scans, without which filters would lose what is near."""
 
 _log = logging.getLogger(__name__)
-
-Begin = Callable[[], AbstractContextManager[Connection]]
 
 
 def follow(begin: Begin, collection: Collection, on_batch: Callable[[], None]) -> bool:

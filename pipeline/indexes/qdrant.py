@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from pipeline.filters import Filters
 from pipeline.ids import digest
-from pipeline.indexes.uncopied import Found, compared, uncopied_near
+from pipeline.indexes.uncopied import Begin, Found, compared, uncopied_near
 from pipeline.tables import collections, entries, slices
 from workflows.model.errors import PermanentError
 from workflows.settings import Config
@@ -53,8 +52,6 @@ _WIDEST = 64
 """A search asks for so many times more where hits are gone or do not fit, and gives up at so many times."""
 
 _log = logging.getLogger(__name__)
-
-Begin = Callable[[], AbstractContextManager[Connection]]
 
 
 class QdrantMissingError(PermanentError):

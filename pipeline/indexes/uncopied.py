@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipeline.collections import Collection
+
+Begin = Callable[[], AbstractContextManager[Connection]]
+"""Opens a transaction."""
 
 Found = tuple[int, str, float]
 """Id of an entry, id of its paper, cosine."""

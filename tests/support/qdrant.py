@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from qdrant_client import models
 
 from pipeline.indexes.qdrant import _server
+from tests.support.loopback import answering
 
 _Points = TypeAdapter[models.PointInsertOperations](models.PointInsertOperations)
 _Selector = TypeAdapter[models.PointsSelector](models.PointsSelector)
@@ -186,20 +187,8 @@ def qdrant_on_loopback(folder: Path) -> Iterator[Qdrant]:
 
         do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
 
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-    server = Server(("127.0.0.1", 0), Handler)
-    qdrant.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield qdrant
-    finally:
-        _server.cache_clear()  # clients say good-bye before the server goes
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with answering(Handler) as qdrant.url:
+        try:
+            yield qdrant
+        finally:
+            _server.cache_clear()  # clients say good-bye before the server goes

@@ -78,10 +78,8 @@ def publish_one(runtime: Runtime, plan: Plan, run_pk: int, ordinal: int) -> None
 
 
 def _order(runtime: Runtime, plan: Plan, run_pk: int) -> Order:
-    """The order of the plan's steps, as far as this process knows it."""
     context = runtime.context(run_pk)
-    known = None if context is None else runtime.orders.get(context.version_id)
-    return ranks(plan) if known is None else known[1]
+    return ranks(plan) if context is None else runtime.order(context.version_id)
 
 
 def _to_send(runtime: Runtime, plan: Plan, run_pk: int, ready: Sequence[int]) -> Sequence[int]:

@@ -73,7 +73,7 @@ def go_on(
             relay.seconds = runtime.clock.monotonic() - began
             if is_own:
                 outcome = last
-        relaying.pass_on(runtime, plan, run_pk, relay)
+        relaying.pass_on(runtime, plan, context, relay)
     except CeleriacError as error:  # it is as if a message had been lost
         _log.warning("%s; the reconciler will send what was ready", error)
         return Outcome.IGNORE

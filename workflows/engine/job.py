@@ -33,5 +33,5 @@ class Job:
     def keep_back(self, settlement: Settlement) -> None:
         """Take out of what is to be published what this process goes on with."""
         if self.relay is not None:
-            run_pk, clock = self.claim.unit.run_pk, self.runtime.clock
-            self.relay.keep_back(self.plan, run_pk, settlement.ready, settlement.ranges, clock)
+            order, run_pk = self.runtime.order(self.context.version_id), self.claim.unit.run_pk
+            self.relay.keep_back(self.plan, order, run_pk, settlement.ready, settlement.ranges, self.runtime.clock)

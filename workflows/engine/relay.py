@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from workflows.compile.plan import Plan
 from workflows.db.clock import Clock
 from workflows.db.units import Unit
-from workflows.engine.order import Order, ranks
+from workflows.engine.order import Order
 
 MOST_STEPS = 16
 MOST_SECONDS = 1.0
@@ -29,30 +29,30 @@ class Relay:
         queues: What this worker consumes: a step of another queue belongs to other workers.
         ends_at: On the monotonic clock.
         chain: Ordinals that follow when the present step has ended, the nearest last.
+        carried: How many of them the message's own canvas brought.
         is_open: Nothing but `chain` waits for the end of the message, so that other steps may follow.
         is_adopted: `chain` is that of a step which came with no message.
         left: Steps that may follow.
         next: The step, or range of a map's calls, that was kept back; None when there is none.
         found: Ready steps that nobody had claimed when they were looked for, the best last.
         seconds: What the last step took.
-        order: Of the plan's steps, when it is known what they took before.
     """
 
     queues: frozenset[str]
     ends_at: float
     chain: list[int] = field(default_factory=list)
+    carried: int = 0
     is_open: bool = True
     is_adopted: bool = False
     left: int = MOST_STEPS
     next: Unit | None = None
     found: list[int] = field(default_factory=list)
     seconds: float = 0.0
-    order: Order | None = None
 
     @classmethod
     def of(cls, queues: frozenset[str], clock: Clock, chain: Sequence[int] = (), *, is_open: bool = True) -> Relay:
         """The relay of a message that has just come; `chain` is what its canvas carries, the nearest last."""
-        return cls(queues, clock.monotonic() + MOST_SECONDS, list(chain), is_open)
+        return cls(queues, clock.monotonic() + MOST_SECONDS, list(chain), len(chain), is_open)
 
     def is_over(self, clock: Clock) -> bool:
         """Whether the message has done enough."""
@@ -62,7 +62,9 @@ class Relay:
         """Whether it may go on with a step that no canvas has brought."""
         return self.is_open and not self.chain and self.next is None and not self.is_over(clock)
 
-    def keep_back(self, plan: Plan, run_pk: int, ready: list[int], ranges: list[Unit], clock: Clock) -> None:
+    def keep_back(
+        self, plan: Plan, order: Order, run_pk: int, ready: list[int], ranges: list[Unit], clock: Clock
+    ) -> None:
         """Take one out of what a step has made ready: of steps, by ordinals, that on which the longest way follows."""
         if not self.is_free(clock):
             return
@@ -73,7 +75,6 @@ class Relay:
         fitting = [ordinal for ordinal in ready if self.fits(plan, ordinal)]
         if not fitting:
             return
-        order = self.order or ranks(plan)
         best = max(fitting, key=lambda ordinal: (order[ordinal], -ordinal))
         if any(plan.steps[ordinal].priority > plan.steps[best].priority for ordinal in ready):
             return

@@ -12,24 +12,17 @@ from typing import Any
 from celery.app.task import Context
 
 from workflows.compile.plan import Plan
-from workflows.db import history, units
+from workflows.db import units
 from workflows.db.runs import RunContext
 from workflows.db.units import Unit
 from workflows.engine import dispatch
 from workflows.engine.canvas import STEP_TASK, step_signature
-from workflows.engine.order import Order, expected, is_wide, ranks
+from workflows.engine.order import Order, is_wide
 from workflows.engine.relay import MOST_STEPS, Relay
 from workflows.engine.runtime import Runtime
 
 SLOW_SECONDS = 0.02
 """Steps that take longer are worth a look at what else is ready: the order matters, and the look costs little."""
-
-ORDER_SECONDS = 60.0
-UNKNOWN_SECONDS = 5.0
-"""How long a process goes by what it has read of earlier runs, and by the number of steps while there are none."""
-
-MOST_LEARNED = 1000
-"""Steps of a plan of which earlier runs are looked at."""
 
 MOST_SEEN = 500
 """Ready steps that are looked at."""
@@ -40,40 +33,37 @@ def of_message(runtime: Runtime, request: Context, run_pk: int) -> Relay:
     queues = frozenset(runtime.app.amqp.queues.consume_from)
     carried = _carried(request, run_pk)
     is_open = len(carried) == len(request.chain or ()) and not (request.chord or request.callbacks)
-    relay = Relay.of(queues, runtime.clock, carried, is_open=is_open)
-    context = runtime.context(run_pk)
-    known = runtime.orders.get(context.version_id) if context is not None else None
-    relay.order = known[1] if known is not None else None
-    return relay
+    return Relay.of(queues, runtime.clock, carried, is_open=is_open)
 
 
 def following(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> Unit | None:
     """The unit to run next: of the chain, the one that was kept back, or one of those that are ready."""
-    run_pk = context.run_pk
-    if relay.seconds >= SLOW_SECONDS:
-        relay.order = _order(runtime, plan, context.version_id)
-        relay.found.clear()
-        _prefer(runtime, plan, run_pk, relay)
-    if relay.is_free(runtime.clock) and (is_wide(plan) or relay.seconds >= SLOW_SECONDS):
+    is_slow = relay.seconds >= SLOW_SECONDS
+    if is_slow:
+        relay.found.clear()  # what was ready before that step
+        _prefer(runtime, plan, context, relay)
+    if relay.is_free(runtime.clock) and (is_wide(plan) or is_slow):
         if not relay.found:
-            relay.found = _ready(runtime, plan, run_pk, relay)
+            order = runtime.learned_order(context.version_id) if is_slow else runtime.order(context.version_id)
+            relay.found = _ready(runtime, plan, order, context.run_pk, relay)
         if relay.found:
-            relay.adopt(plan, run_pk, relay.found.pop())
-    return relay.take(plan, run_pk, runtime.clock)
+            relay.adopt(plan, context.run_pk, relay.found.pop())
+    return relay.take(plan, context.run_pk, runtime.clock)
 
 
-def pass_on(runtime: Runtime, plan: Plan, run_pk: int, relay: Relay) -> None:
+def pass_on(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> None:
     """Where not every ready step has a message, a message that has done enough sends one for another of them."""
     if is_wide(plan) and relay.is_open and relay.is_over(runtime.clock):
-        found = relay.found or _ready(runtime, plan, run_pk, relay)
+        order = runtime.order(context.version_id)
+        found = relay.found or _ready(runtime, plan, order, context.run_pk, relay)
         if found:
-            dispatch.publish_one(runtime, plan, run_pk, found[-1])
+            dispatch.publish_one(runtime, plan, context.run_pk, found[-1])
 
 
 def leave_to_celery(runtime: Runtime, request: Context, run_pk: int, relay: Relay) -> None:
     """Let Celery send what the relay has left of a chain, its own or an adopted one."""
     if not relay.is_adopted:
-        taken = len(_carried(request, run_pk)) - len(relay.chain)
+        taken = relay.carried - len(relay.chain)
         if taken:
             del request.chain[-taken:]
         return
@@ -86,35 +76,19 @@ def leave_to_celery(runtime: Runtime, request: Context, run_pk: int, relay: Rela
         ]
 
 
-def _order(runtime: Runtime, plan: Plan, version_id: int) -> Order:
-    """The order of the steps by what they took in the last runs, looked up now and then."""
-    now = runtime.clock.monotonic()
-    known = runtime.orders.get(version_id)
-    if known is not None and now < known[0]:
-        return known[1]
-    seconds = (
-        runtime.database.retrying(lambda tx: history.mean_seconds(tx, version_id), autocommit=True)
-        if len(plan.steps) <= MOST_LEARNED
-        else {}
-    )
-    order = expected(plan, seconds) if seconds else ranks(plan)
-    runtime.orders.put(version_id, (now + (ORDER_SECONDS if seconds else UNKNOWN_SECONDS), order))
-    return order
-
-
-def _prefer(runtime: Runtime, plan: Plan, run_pk: int, relay: Relay) -> None:
+def _prefer(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> None:
     """Exchange the step that was kept back for one that was ready before and should go first."""
     kept = relay.next
     if kept is None or kept.part:
         return
-    relay.found = _ready(runtime, plan, run_pk, relay)
-    order = relay.order or ranks(plan)
+    order = runtime.learned_order(context.version_id)
+    relay.found = _ready(runtime, plan, order, context.run_pk, relay)
     if relay.found and order[relay.found[-1]] > order[kept.ordinal]:
-        dispatch.publish_one(runtime, plan, run_pk, kept.ordinal)
-        relay.adopt(plan, run_pk, relay.found.pop())
+        dispatch.publish_one(runtime, plan, context.run_pk, kept.ordinal)
+        relay.adopt(plan, context.run_pk, relay.found.pop())
 
 
-def _ready(runtime: Runtime, plan: Plan, run_pk: int, relay: Relay) -> list[int]:
+def _ready(runtime: Runtime, plan: Plan, order: Order, run_pk: int, relay: Relay) -> list[int]:
     """Some of the steps that are ready and fit, the best last.
 
     Of equals any: other relays look at the same ones, and two that take the same one have lost a statement.
@@ -122,7 +96,6 @@ def _ready(runtime: Runtime, plan: Plan, run_pk: int, relay: Relay) -> list[int]
     seen = runtime.database.retrying(lambda tx: units.ready_heads(tx, run_pk, MOST_SEEN), autocommit=True)
     kept = None if relay.next is None else relay.next.ordinal
     fitting = [ordinal for ordinal in seen if ordinal != kept and relay.fits(plan, ordinal)]
-    order = relay.order or ranks(plan)
     runtime.random.shuffle(fitting)
     return sorted(fitting, key=lambda ordinal: order[ordinal])[-MOST_STEPS:]
 

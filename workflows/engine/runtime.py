@@ -22,14 +22,14 @@ from celery.canvas import Signature
 
 from workflows.catalogue import Catalogue
 from workflows.compile.plan import Plan
-from workflows.db import runs
+from workflows.db import history, runs
 from workflows.db.clock import Clock
 from workflows.db.database import Database
 from workflows.db.runs import RunContext
 from workflows.db.units import Worker
 from workflows.engine.canvas import publish_steps
 from workflows.engine.machine import Machine
-from workflows.engine.order import Order
+from workflows.engine.order import Order, expected, ranks
 from workflows.engine.secrets import SecretStore
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry, schemas
@@ -39,6 +39,13 @@ V = TypeVar("V")
 
 Publish = Callable[[Celery, Sequence[Signature]], None]
 """Sends canvases to the broker of an application; raises `BrokerUnavailableError` when not all were taken."""
+
+LEARNED_SECONDS = 60.0
+UNKNOWN_SECONDS = 5.0
+"""How long a process goes by what it has read of earlier runs, and by the number of steps while there are none."""
+
+MOST_LEARNED = 1000
+"""Steps of a plan of which earlier runs are looked at."""
 
 DEADLINE_GRACE_SECONDS = 5.0
 """How long a step may take to react to its soft timeout before its process is killed."""
@@ -87,7 +94,6 @@ class Runtime:
     Attributes:
         random: Of jitter and of run ids. The system's own, because forked children would share the state of any other.
         is_leaving: This worker is being stopped; what dies with it is not to blame.
-        orders: In which order steps of a version go, by what they took, and until when that holds.
     """
 
     config: Config
@@ -99,9 +105,9 @@ class Runtime:
     publish: Publish = publish_steps
     machine: Machine = field(default_factory=Machine)
     is_leaving: bool = False
-    orders: Lru[int, tuple[float, Order]] = field(default_factory=lambda: Lru(64), repr=False)
     _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
     _contexts: Lru[int, RunContext] = field(default_factory=lambda: Lru(512), repr=False)
+    _orders: Lru[int, tuple[float, Order]] = field(default_factory=lambda: Lru(64), repr=False)
 
     @cached_property
     def secrets(self) -> SecretStore:
@@ -141,6 +147,22 @@ class Runtime:
             lambda tx: runs.load_plan(tx, version_id), autocommit=True, patience_seconds=patience_seconds
         )
         return self._plans.put(version_id, found)
+
+    def order(self, version_id: int) -> Order:
+        """In which order steps of a version go, as far as this process knows what they take."""
+        known = self._orders.get(version_id)
+        return ranks(self.plan(version_id)) if known is None else known[1]
+
+    def learned_order(self, version_id: int) -> Order:
+        """The same, by what the steps took in the last runs, which is looked up now and then."""
+        known, now = self._orders.get(version_id), self.clock.monotonic()
+        if known is not None and now < known[0]:
+            return known[1]
+        plan, seconds = self.plan(version_id), dict[int, float]()
+        if len(plan.steps) <= MOST_LEARNED:
+            seconds = self.database.retrying(lambda tx: history.mean_seconds(tx, version_id), autocommit=True)
+        until = now + (LEARNED_SECONDS if seconds else UNKNOWN_SECONDS)
+        return self._orders.put(version_id, (until, expected(plan, seconds) if seconds else ranks(plan)))[1]
 
     def context(self, run_pk: int, *, patience_seconds: float = 60.0) -> RunContext | None:
         """Identity and params of a run; its flags may be stale. None when the run was deleted."""

@@ -66,8 +66,7 @@ def install(app: SigningApp, runtime: Runtime) -> None:
     def execute_research_job(self: Task[Any, Any], run_pk: int) -> None:
         """Start a run: its steps become rows, and the first fragments are published or begun with."""
         relay = relaying.of_message(runtime, self.request, run_pk)
-        if launch.start_run(runtime, run_pk, relay):
-            go_on(runtime, run_pk, relay)
+        if launch.start_run(runtime, run_pk, relay) and go_on(runtime, run_pk, relay) is Outcome.RETURN:
             relaying.leave_to_celery(runtime, self.request, run_pk, relay)
 
     _attend_workers(app, runtime)

@@ -10,10 +10,11 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from tests.support.loopback import answering
 from workflows.builtin.networks import BlockedAddressError, NetworkRules
 from workflows.builtin.outbound import Limits, Outbound, TooLargeAnswerError, public_url
 from workflows.model.errors import AuthenticationError, PermanentError, TransientError
@@ -34,19 +35,8 @@ def _serving(answer: Answering) -> Iterator[int]:
 
         do_POST = do_GET  # noqa: N815 - the name that http.server calls
 
-        def log_message(self, *_: object) -> None:
-            """Silent."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with answering(Handler) as address:
+        yield int(address.rpartition(":")[2])
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from pipeline.search import search
 from pipeline.tables import collections as collections_table
 from pipeline.tables import entries
 from pipeline.tables import papers as papers_table
-from tests.support.library import COLLECTION, Library, vector_of
 from tests.support.qdrant import Qdrant, qdrant_on_loopback
+from tests.support.stored_papers import COLLECTION, Library, vector_of
 from workflows.db.database import Database
 
 

@@ -22,9 +22,9 @@ from pipeline.indexes import choice
 from pipeline.search import search
 from pipeline.tables import embeddings, entries
 from pipeline.tables import papers as papers_table
-from tests.support.library import COLLECTION, Library, vector_of
 from tests.support.qdrant import qdrant_on_loopback
 from tests.support.servers import PROJECT
+from tests.support.stored_papers import COLLECTION, Library, vector_of
 from workflows.db.database import Database
 
 WRITERS = 4
