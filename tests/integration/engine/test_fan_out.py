@@ -42,11 +42,10 @@ def test_every_slot_is_kept_busy(engine: Cluster) -> None:
     engine.start_worker(slots=4)
     graph = fan(80)
     assert engine.run(workflow(graph).replace("ms: 0}", "ms: 100}"), timeout=60).run.status == "SUCCESS"
-    middle = [node for node in graph if node.startswith("p")]
-    starts = sorted(engine.ledger("start", node)[0].at for node in middle)
-    ends = sorted(engine.ledger("end", node)[0].at for node in middle)
-    running = [sum(start <= at for start in starts) - sum(end <= at for end in ends) for at in starts[4:-4]]
-    assert sum(count >= 3 for count in running) > 0.8 * len(running)
+    shares = [row[0] for row in engine.rows("SELECT count(*) FROM attempts GROUP BY pid")]
+    assert sum(shares) == 82
+    assert len(shares) == 4
+    assert min(shares) >= 10  # a process without a message would have stood idle
 
 
 def test_workers_that_come_later_take_their_part(engine: Cluster) -> None:
