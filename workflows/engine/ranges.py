@@ -8,6 +8,9 @@ from dataclasses import dataclass
 TARGET_SECONDS = 1.0
 """Work that a range should hold: long against the cost of a message, short against a lease."""
 
+SMALLEST_SECONDS = 0.01
+"""Work that is not cut further for the sake of balance: a range costs one or two milliseconds whatever it holds."""
+
 LARGEST_RANGE = 100
 
 
@@ -36,15 +39,20 @@ class Pace:
 def range_size(pace: Pace, remaining: int) -> int:
     """Calls for the next range: one until the pace is known, then about a second's worth, fewer towards the end.
 
+    Towards the end slots should come to it together, but only as far as a range stays worth its own cost.
+
     >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=None), 10_000)
     1
     >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=0.001), 10_000)
     100
     >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=0.1), 24)
     3
+    >>> range_size(Pace(slots=2, max_parallel=None, mean_seconds=0.001), 24)
+    10
     """
     if pace.mean_seconds is None:
         return 1
     by_time = math.floor(TARGET_SECONDS / max(pace.mean_seconds, TARGET_SECONDS / LARGEST_RANGE))
     by_share = math.ceil(remaining / (2 * pace.window)) if pace.window > 1 else remaining
-    return max(1, min(by_time, by_share, LARGEST_RANGE, remaining))
+    worthwhile = math.floor(SMALLEST_SECONDS / max(pace.mean_seconds, SMALLEST_SECONDS / LARGEST_RANGE))
+    return max(1, min(by_time, max(by_share, worthwhile), LARGEST_RANGE, remaining))

@@ -32,10 +32,24 @@ def test_a_range_is_never_empty_nor_larger_than_allowed(
     assert max_parallel is None or pace.window <= max_parallel
 
 
-def test_ten_thousand_quick_calls_take_about_two_hundred_messages() -> None:
-    remaining, messages = 10_000, 0
-    pace = Pace(slots=2, max_parallel=None, mean_seconds=0.0005)
+def _sizes(pace: Pace, remaining: int) -> list[int]:
+    sizes = []
     while remaining:
-        remaining -= range_size(pace, remaining)
-        messages += 1
-    assert 100 <= messages <= 250
+        sizes.append(range_size(pace, remaining))
+        remaining -= sizes[-1]
+    return sizes
+
+
+def test_ten_thousand_quick_calls_take_about_a_hundred_ranges() -> None:
+    sizes = _sizes(Pace(slots=2, max_parallel=None, mean_seconds=0.0001), 10_000)
+    assert sizes == [LARGEST_RANGE] * 100
+
+
+def test_calls_of_a_millisecond_are_not_cut_below_ten_milliseconds() -> None:
+    sizes = _sizes(Pace(slots=2, max_parallel=None, mean_seconds=0.001), 1_000)
+    assert min(sizes[:-1]) == 10
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_the_last_long_calls_go_one_by_one_to_whoever_is_free() -> None:
+    assert _sizes(Pace(slots=2, max_parallel=None, mean_seconds=0.5), 24)[-8:] == [1] * 8
