@@ -22,6 +22,7 @@ from benchmarks import (
     aligned,
     bytes_sent,
     contract,
+    large_maps,
     long_queue,
     main_job,
     makespan,
@@ -240,6 +241,20 @@ def run_progress(databases: str, repeat: int, json_file: Path | None) -> None:
         figures, latencies = progress_reads.measure(running, folder, names, repeat)
     found = [one.to_json() for one in latencies]
     _judge("W8: reading the progress of a large run", figures, json_file, servers=conditions, latencies=found)
+
+
+@main.command("maps")
+@click.option("--databases", default="sqlite,postgresql", show_default=True)
+@click.option("--repeat", default=3, show_default=True)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every figure here.")
+def run_maps(databases: str, repeat: int, json_file: Path | None) -> None:
+    """W2m with 1,000 to 100,000 items. Exit code 1 when its time does not grow in step."""
+    _environment()
+    names = _names(databases, ("sqlite", "postgresql"), "--databases")
+    with _folder() as folder, servers(folder, postgres="postgresql" in names) as running:
+        conditions = report.conditions(running, repeat)
+        figures, found = large_maps.measure(running, folder, names, repeat)
+    _judge("Maps of quick calls", figures, json_file, servers=conditions, seconds=found)
 
 
 @main.command("queued")

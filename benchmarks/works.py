@@ -62,7 +62,8 @@ def _both(graph: Graph) -> dict[str, raw.CanvasMaker]:
     return {"groups": raw.levels(graph, joins=False), "groups with joins": raw.levels(graph, joins=True)}
 
 
-def _map(count: int) -> Work:
+def map_work(count: int) -> Work:
+    """W2m with so many items."""
     return Work(
         f"W2m-{count}",
         f"one -> for_each over {count:,} items -> one",
@@ -91,8 +92,8 @@ WORKS: tuple[Work, ...] = (
         1002,
         goals={"chord": {"sqlite": 1.1, "postgresql": 1.3}},
     ),
-    _map(1_000),
-    _map(10_000),
+    map_work(1_000),
+    map_work(10_000),
     Work(
         "W3",
         "10 x 10 layers, not series-parallel",

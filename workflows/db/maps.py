@@ -67,12 +67,14 @@ _END_ITEM = Statement("""
     UPDATE item_runs SET status = :status, output = :output, error = :error, failures = :failures,
         started_at = :started_at, finished_at = :finished_at, not_before = {now} + :delay
     WHERE run_pk = :run AND ordinal = :ordinal AND item_index = :index AND status IN ('PENDING', 'RETRY')""")
+# The bounds keep every plan, also one made without statistics, from reading all calls of the map for a few of them.
 _END_ITEMS_AT_ONCE = Statement("""
     UPDATE item_runs SET status = v.status, output = v.output, error = v.error, failures = v.failures,
         started_at = v.started_at, finished_at = v.finished_at, not_before = {now} + v.delay
     FROM json_to_recordset(CAST(:rows AS json)) AS v (index integer, status text, output text, error text,
         failures integer, started_at double precision, finished_at double precision, delay double precision)
-    WHERE run_pk = :run AND ordinal = :ordinal AND item_index = v.index AND item_runs.status IN ('PENDING', 'RETRY')""")
+    WHERE run_pk = :run AND ordinal = :ordinal AND item_index = v.index AND item_index BETWEEN :first AND :last
+        AND item_runs.status IN ('PENDING', 'RETRY')""")
 _SET_ASIDE = Statement("""
     UPDATE item_runs SET status = 'RETRY', not_before = {now} + :delay + :spread * (item_index - :item_from),
         crashes = crashes + :counted
@@ -381,8 +383,11 @@ def end_items(tx: Transaction, unit: Unit, results: list[ItemResult]) -> None:
 def _each(tx: Transaction, unit: Unit, rows: list[dict[str, Any]], singly: Statement, at_once: Statement) -> None:
     """Write calls of a map: one statement for all on PostgreSQL, where a round trip costs more than a row."""
     key = {"run": unit.run_pk, "ordinal": unit.ordinal}
+    if not rows:
+        return
     if tx.dialect == "postgresql":
-        tx.run(at_once, {**key, "rows": json.dumps(rows)})
+        indexes = [row["index"] for row in rows]
+        tx.run(at_once, {**key, "rows": json.dumps(rows), "first": min(indexes), "last": max(indexes)})
     else:
         tx.many(singly, [{**key, **row} for row in rows])
 

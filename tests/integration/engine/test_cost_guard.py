@@ -11,7 +11,14 @@ import pytest
 from tests.integration.engine.test_runs import chain_of, workflow
 from tests.support.counting import counted
 from tests.support.hands import READY, Hands
+from workflows.db import maps
+from workflows.db.database import Statement, Transaction
+from workflows.db.maps import ItemResult
 from workflows.db.units import Unit
+
+_READ_HERE = Statement("""
+    SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'item_runs'""")
+_ENDED = Statement("SELECT count(*) FROM item_runs WHERE run_pk = :run AND status = 'SUCCESS'")
 
 WIDE: dict[str, list[str]] = {"a": [], **{f"p{n}": ["a"] for n in range(50)}, "z": [f"p{n}" for n in range(50)]}
 LAYERS = {
@@ -75,3 +82,25 @@ def test_starting_a_run_costs_the_same_for_few_steps_and_for_many(hands: Hands) 
             hands.start(chain_of(length).replace("id: graph", f"id: graph-{length}"))
         found.append((asked.statements, asked.transactions))
     assert found[0] == found[1]
+
+
+def test_ending_calls_reads_them_and_not_the_whole_map(hands_on_postgres: Hands) -> None:
+    hands, calls, ended = hands_on_postgres, 20_000, 100
+    accepted = hands.start(MAP.replace("num: 400", f"num: {calls}"))
+    run, each = accepted.run_pk, 1
+    hands.execute(Unit(run, 0))
+    hands.execute(Unit(run, each))
+    results = [ItemResult(index, "SUCCESS", 0, 1.0, 2.0, output="1") for index in range(5_000, 5_000 + ended)]
+
+    def work(tx: Transaction) -> tuple[int, int]:
+        maps.end_items(tx, Unit(run, each), results)
+        row = tx.row(_READ_HERE)
+        done = tx.row(_ENDED, {"run": run})
+        assert row is not None
+        assert done is not None
+        return row[0], done[0]
+
+    # Without statistics, as in a table that has just been filled, the plan used to be a scan of all calls.
+    read, done = hands.database.retrying(work)
+    assert done == ended
+    assert read <= 3 * ended
