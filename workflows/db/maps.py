@@ -362,6 +362,8 @@ def load_items(tx: Transaction, unit: Unit, item_from: int, item_to: int) -> lis
 
 def end_items(tx: Transaction, unit: Unit, results: list[ItemResult]) -> None:
     """Write how calls ended; a call that has ended stays as it is."""
+    if not results:
+        return
     rows = [
         {
             "index": result.index,
@@ -375,19 +377,19 @@ def end_items(tx: Transaction, unit: Unit, results: list[ItemResult]) -> None:
         }
         for result in results
     ]
-    _each(tx, unit, rows, _END_ITEM, _END_ITEMS_AT_ONCE)
+    indexes = [result.index for result in results]
+    _each(tx, unit, rows, _END_ITEM, _END_ITEMS_AT_ONCE, first=min(indexes), last=max(indexes))
     for result in results:
         payloads.keep(tx, unit.run_pk, unit.ordinal, result.output, result.index)
 
 
-def _each(tx: Transaction, unit: Unit, rows: list[dict[str, Any]], singly: Statement, at_once: Statement) -> None:
+def _each(
+    tx: Transaction, unit: Unit, rows: list[dict[str, Any]], singly: Statement, at_once: Statement, **bounds: int
+) -> None:
     """Write calls of a map: one statement for all on PostgreSQL, where a round trip costs more than a row."""
     key = {"run": unit.run_pk, "ordinal": unit.ordinal}
-    if not rows:
-        return
     if tx.dialect == "postgresql":
-        indexes = [row["index"] for row in rows]
-        tx.run(at_once, {**key, "rows": json.dumps(rows), "first": min(indexes), "last": max(indexes)})
+        tx.run(at_once, {**key, **bounds, "rows": json.dumps(rows)})
     else:
         tx.many(singly, [{**key, **row} for row in rows])
 
