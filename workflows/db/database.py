@@ -61,9 +61,17 @@ _SQLITE_PRAGMAS = (
     "cache_size=-16000",
     "temp_store=MEMORY",
 )
-_LOCK_TIMEOUT_MILLISECONDS = 4_000
-_IDLE_TIMEOUT_MILLISECONDS = 10_000
-"""The engine's own transactions are short. A process that pauses within one is frozen, and its locks stop others."""
+_POSTGRES_SETTINGS = {
+    # Whoever holds a row's lock that long is frozen; whoever waits for it tries again as a whole.
+    "lock_timeout": "4s",
+    "idle_in_transaction_session_timeout": "10s",
+    # A prepared statement keeps its plan. One that was made while a table was small is a scan of the table, and stays
+    # that until the server gathers statistics again: a map of 100,000 calls ends sooner. Every statement here has its
+    # index; the cost that stands for "never scan" must not look like a statement that is worth compiling.
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+"""Of the connections that `Statement`s run on. Their transactions are short."""
 
 _POSTGRES_OPTIONS: dict[str, Any] = {
     "connect_timeout": 10,
@@ -352,11 +360,9 @@ class Database:
     def _open_socket(self) -> psycopg.Connection[Any]:
         url = self._parsed.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = psycopg.connect(url, autocommit=True, prepare_threshold=0, **_POSTGRES_OPTIONS)
-        # Whoever holds a row's lock that long is frozen; whoever waits for it tries again as a whole.
         connection.execute(
-            f"SET lock_timeout = {_LOCK_TIMEOUT_MILLISECONDS};"
-            f" SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MILLISECONDS}",
-            prepare=False,  # or two statements in one message are refused
+            "; ".join(f"SET {name} = '{value}'" for name, value in _POSTGRES_SETTINGS.items()),
+            prepare=False,  # or several statements in one message are refused
         )
         return connection
 

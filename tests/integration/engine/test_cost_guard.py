@@ -84,24 +84,44 @@ def test_starting_a_run_costs_the_same_for_few_steps_and_for_many(hands: Hands) 
     assert found[0] == found[1]
 
 
-def test_ending_calls_reads_them_and_not_the_whole_map(hands_on_postgres: Hands) -> None:
+@pytest.mark.parametrize("planned_for_few", [False, True], ids=["no-statistics", "planned-for-few"])
+def test_ending_calls_reads_them_and_not_the_whole_map(hands_on_postgres: Hands, planned_for_few: bool) -> None:
+    """The planner scanned a table that it knew nothing of, and kept a scan that had been right for a small one."""
     hands, calls, ended = hands_on_postgres, 20_000, 100
-    accepted = hands.start(MAP.replace("num: 400", f"num: {calls}"))
-    run, each = accepted.run_pk, 1
-    hands.execute(Unit(run, 0))
-    hands.execute(Unit(run, each))
+    with hands.observer() as observer:
+        observer.autocommit = True
+        observer.execute("VACUUM item_runs")
+        if planned_for_few:
+            _end_small_maps(hands, 5)
+            observer.execute("ANALYZE item_runs")
+            _end_small_maps(hands, 10)
+    unit = _make_map(hands, calls)
     results = [ItemResult(index, "SUCCESS", 0, 1.0, 2.0, output="1") for index in range(5_000, 5_000 + ended)]
 
     def work(tx: Transaction) -> tuple[int, int]:
         # The server's counts may still hold what this connection has read before.
         before = _number(tx, _READ_HERE)
-        maps.end_items(tx, Unit(run, each), results)
-        return _number(tx, _READ_HERE) - before, _number(tx, _ENDED, run=run)
+        maps.end_items(tx, unit, results)
+        return _number(tx, _READ_HERE) - before, _number(tx, _ENDED, run=unit.run_pk)
 
-    # Without statistics, as in a table that has just been filled, the plan used to be a scan of all calls.
     read, done = hands.database.retrying(work)
     assert done == ended
     assert read <= 3 * ended
+
+
+def _make_map(hands: Hands, calls: int) -> Unit:
+    run = hands.start(MAP.replace("num: 400", f"num: {calls}")).run_pk
+    hands.execute(Unit(run, 0))
+    hands.execute(Unit(run, 1))
+    return Unit(run, 1)
+
+
+def _end_small_maps(hands: Hands, number: int) -> None:
+    results = [ItemResult(index, "SUCCESS", 0, 1.0, 2.0, output="1") for index in range(6)]
+    for _ in range(number):
+        unit = _make_map(hands, 6)
+        with hands.database.transaction() as tx:
+            maps.end_items(tx, unit, results)
 
 
 def _number(tx: Transaction, statement: Statement, **params: int) -> int:

@@ -202,7 +202,7 @@ def test_a_run_whose_acceptance_was_answered_to_nobody_is_accepted_once(
 def test_a_process_that_is_frozen_within_a_transaction_gives_up_its_locks(
     hands_on_postgres: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "_IDLE_TIMEOUT_MILLISECONDS", 200)
+    monkeypatch.setitem(database_module._POSTGRES_SETTINGS, "idle_in_transaction_session_timeout", "200ms")
     frozen = Database(hands_on_postgres.database.url)
     lead = partial(upkeep.lead, name="a row", lease_seconds=60.0)
 
