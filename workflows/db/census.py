@@ -8,37 +8,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workflows.db import queries
-from workflows.db.database import Statement, Transaction
+from workflows.db.database import LISTED, Statement, Transaction
 from workflows.db.queries import WorkerView
 from workflows.db.units import quoted
 from workflows.model.states import CLAIMABLE
 
 # As the conditions of the two indexes say it; all three states in one would find none.
-_OPEN_RUNS = Statement("""
-    SELECT 'PENDING', count(*), 0 FROM job_runs WHERE status = 'PENDING'
+_OPEN_RUNS = Statement(f"""
+    SELECT 'PENDING', count(*), 0 FROM job_runs WHERE status = 'PENDING' AND {LISTED}
     UNION ALL
-    SELECT status, count(*), sum(redispatches) FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') GROUP BY status""")
+    SELECT status, count(*), sum(redispatches) FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') AND {LISTED}
+    GROUP BY status""")
 # The clock in a query of its own is asked once; beside a column PostgreSQL would ask it for each row, without an index.
-_ENDED_RUNS = Statement("""
+_ENDED_RUNS = Statement(f"""
     SELECT status, count(*), coalesce(sum(finished_at - created_at), 0) FROM job_runs
-    WHERE finished_at > (SELECT {now}) - :seconds GROUP BY status""")
+    WHERE finished_at > (SELECT {{now}}) - :seconds AND {LISTED} GROUP BY status""")
 _READY = Statement(f"""
     SELECT queue, sum(CASE WHEN not_before > {{now}} THEN 0 ELSE 1 END),
         sum(CASE WHEN not_before > {{now}} THEN 1 ELSE 0 END),
         {{now}} - min(CASE WHEN not_before > {{now}} THEN NULL WHEN not_before > ready_at THEN not_before
             ELSE ready_at END)
-    FROM step_runs WHERE pending = 0 AND status IN ({quoted(CLAIMABLE)}) GROUP BY queue""")
-_RUNNING = Statement("""
-    SELECT queue, count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL GROUP BY queue""")
-_UNSTARTED = Statement("""
-    SELECT task_id, {now} - created_at, (SELECT count(*) FROM job_runs WHERE status = 'PENDING')
-    FROM job_runs WHERE status = 'PENDING' ORDER BY created_at LIMIT 1""")
-_CRASHED = Statement("""
+    FROM step_runs WHERE pending = 0 AND status IN ({quoted(CLAIMABLE)}) AND {LISTED} GROUP BY queue""")
+_RUNNING = Statement(f"""
+    SELECT queue, count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}
+    GROUP BY queue""")
+_UNSTARTED = Statement(f"""
+    SELECT task_id, {{now}} - created_at, (SELECT count(*) FROM job_runs WHERE status = 'PENDING' AND {LISTED})
+    FROM job_runs WHERE status = 'PENDING' AND {LISTED} ORDER BY created_at LIMIT 1""")
+# CROSS JOIN tells SQLite which table comes first; else it reads all steps that ever ran.
+_CRASHED = Statement(f"""
     SELECT j.task_id, s.step_id, s.crashes FROM job_runs j JOIN step_runs s ON s.run_pk = j.id
-    WHERE j.finished_at > (SELECT {now}) - :seconds AND s.crashes > 0
+    WHERE j.finished_at > (SELECT {{now}}) - :seconds AND j.{LISTED} AND s.crashes > 0
     UNION ALL
-    SELECT j.task_id, s.step_id, s.crashes FROM job_runs j JOIN step_runs s ON s.run_pk = j.id
-    WHERE j.status IN ('PROGRESS', 'PAUSED') AND s.crashes > 0
+    SELECT j.task_id, s.step_id, s.crashes FROM job_runs j CROSS JOIN step_runs s
+    WHERE s.run_pk = j.id AND j.status IN ('PROGRESS', 'PAUSED') AND j.{LISTED} AND s.crashes > 0
     ORDER BY 3 DESC LIMIT 100""")
 _SCHEDULES = Statement("""
     SELECT coalesce(sum(CASE WHEN is_enabled THEN 1 ELSE 0 END), 0), count(*),

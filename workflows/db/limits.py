@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.db.database import Statement, Transaction
+from workflows.db.database import LISTED, Statement, Transaction
 from workflows.db.units import Claim, Unit
 from workflows.model.policies import Rate
 
@@ -34,9 +34,9 @@ _ENTER = Statement("""
     UPDATE step_runs SET limit_name = :name
     WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND status = 'PROGRESS' AND token = :token
     RETURNING token""")
-_HOLDERS = Statement("""
-    SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND limit_name = :name
-        AND NOT (run_pk = :run AND ordinal = :ordinal AND part = :part)""")
+_HOLDERS = Statement(f"""
+    SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}
+        AND limit_name = :name AND NOT (run_pk = :run AND ordinal = :ordinal AND part = :part)""")
 _ON_THEIR_WAY = Statement("""
     SELECT count(*) FROM step_runs
     WHERE pending = 0 AND status = 'WAITING' AND limit_name = :name AND next_dispatch_at IS NOT NULL""")

@@ -19,10 +19,13 @@ _UNSTARTED = f"(status IN ({quoted(CLAIMABLE)}) OR (status = 'PROGRESS' AND leas
 """Units that nobody runs: an open map among them, which starts more of its calls from time to time."""
 
 _PAUSE = Statement("""
-    UPDATE job_runs SET status = 'PAUSED', event_seq = event_seq + 1
+    UPDATE job_runs SET status = 'PAUSED', is_paused_with_parent = :with_parent, event_seq = event_seq + 1
     WHERE id = :run AND status IN ('PENDING', 'PROGRESS') AND NOT cancel_requested AND steps_open > 0
         AND NOT (status = 'PENDING' AND next_dispatch_at IS NULL)
     RETURNING event_seq, {now}""")
+_PAUSE_BY_ITSELF = Statement("""
+    UPDATE job_runs SET is_paused_with_parent = false
+    WHERE id = :run AND status = 'PAUSED' AND is_paused_with_parent""")
 _HOLD_SQL = f"""
     UPDATE step_runs SET pending = pending + {HELD}, arrives_by = 'sql', next_dispatch_at = NULL
     WHERE run_pk = :run AND {_UNSTARTED} AND pending < {HELD}"""
@@ -88,16 +91,22 @@ class Released:
     is_first: bool = False
 
 
-def pause(tx: Transaction, run_pk: int) -> PauseAnswer:
+def pause(tx: Transaction, run_pk: int, *, with_parent: bool = False) -> PauseAnswer:
     """Nothing of the run starts any more; what runs goes on. Asked again, the figures as they are by then.
 
     The run's row first: see `workflows.engine.settlement.leave_worker`.
+
+    Args:
+        with_parent: Because the run that it is a part of is paused, and until that goes on. Paused by itself, or
+            both, a run stays paused until somebody resumes it.
     """
-    paused = tx.row(_PAUSE, {"run": run_pk})
+    paused = tx.row(_PAUSE, {"run": run_pk, "with_parent": with_parent})
     if paused is not None:
         for statement in _HOLD_ALL:
             tx.run(statement, {"run": run_pk})
         runs.add_event(tx, run_pk, paused[0], paused[1], Transition(None, None, State.PAUSED.value))
+    elif not with_parent:
+        tx.run(_PAUSE_BY_ITSELF, {"run": run_pk})
     row = tx.row(_FIGURES, {"run": run_pk})
     assert row is not None
     status, running, waiting, steps_open = row

@@ -8,7 +8,7 @@ from typing import Any
 
 from workflows.compile.plan import Plan
 from workflows.db import payloads, runs
-from workflows.db.database import Row, Statement, Transaction
+from workflows.db.database import LISTED, Row, Statement, Transaction
 from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
 from workflows.model.estimates import remaining_seconds
@@ -95,7 +95,7 @@ _OLDEST_READY = Statement(f"""
     SELECT j.task_id, s.step_id, s.queue,
         {{now}} - CASE WHEN s.not_before > s.ready_at THEN s.not_before ELSE s.ready_at END
     FROM step_runs s JOIN job_runs j ON j.id = s.run_pk
-    WHERE s.pending = 0 AND s.status IN ({quoted(CLAIMABLE)}) AND s.ready_at IS NOT NULL
+    WHERE s.pending = 0 AND s.status IN ({quoted(CLAIMABLE)}) AND s.{LISTED} AND s.ready_at IS NOT NULL
         AND s.next_dispatch_at IS NOT NULL
         AND (s.not_before IS NULL OR s.not_before <= {{now}})
     ORDER BY s.ready_at LIMIT 1""")

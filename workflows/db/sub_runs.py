@@ -45,6 +45,17 @@ _ORPHANS = Statement(f"""
         AND s.status IN ('{State.REVOKED}', '{State.FAILURE}') LIMIT 50""")
 
 
+_OPEN_PARTS = """
+    SELECT c.id FROM job_runs c JOIN job_runs p ON p.id = c.parent_pk
+    WHERE c.parent_pk IS NOT NULL AND c.finished_at IS NULL AND NOT c.cancel_requested"""
+_TO_PAUSE = Statement(f"""{_OPEN_PARTS} AND p.status = 'PAUSED' AND c.steps_open > 0
+        AND (c.status = 'PROGRESS' OR (c.status = 'PENDING' AND c.next_dispatch_at IS NOT NULL)) LIMIT 50""")
+_TO_RESUME = Statement(f"""{_OPEN_PARTS} AND p.status = 'PROGRESS' AND NOT p.cancel_requested
+        AND c.status = 'PAUSED' AND c.is_paused_with_parent LIMIT 50""")
+_PAUSED_PARENT = Statement("""
+    SELECT p.task_id FROM job_runs c JOIN job_runs p ON p.id = c.parent_pk WHERE c.id = :run AND p.status = 'PAUSED'""")
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """A sub-run as it stands."""
@@ -89,3 +100,19 @@ def wake_parent(tx: Transaction, run_pk: int) -> list[Woken]:
 def orphans(tx: Transaction) -> list[int]:
     """Open sub-runs that nobody waits for any more: their step was revoked, or has failed."""
     return [row[0] for row in tx.rows(_ORPHANS)]
+
+
+def to_pause(tx: Transaction) -> list[int]:
+    """Sub-runs at work although the run that they are a part of is paused."""
+    return [row[0] for row in tx.rows(_TO_PAUSE)]
+
+
+def to_resume(tx: Transaction) -> list[int]:
+    """Sub-runs that were paused with the run that they are a part of, which goes on."""
+    return [row[0] for row in tx.rows(_TO_RESUME)]
+
+
+def paused_parent(tx: Transaction, run_pk: int) -> str | None:
+    """Id of the paused run that this one is a part of; None when there is none, or it is not paused."""
+    row = tx.row(_PAUSED_PARENT, {"run": run_pk})
+    return None if row is None else str(row[0])

@@ -21,6 +21,8 @@ from sqlalchemy import (
     text,
 )
 
+from workflows.db.database import LISTED
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -103,6 +105,7 @@ job_runs = Table(
     _counter("event_seq"),
     _counter("redispatches"),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("is_paused_with_parent", Boolean, nullable=False, server_default=text("false")),
     Column("step_versions", Text),
     Column("rerun_of", Text),
     # Of a run that a step `uses: workflow` started: that step.
@@ -121,8 +124,8 @@ job_runs = Table(
     Index(
         "ix_job_runs_finished_at",
         "finished_at",
-        sqlite_where=text("finished_at IS NOT NULL"),
-        postgresql_where=text("finished_at IS NOT NULL"),
+        sqlite_where=text(f"finished_at IS NOT NULL AND {LISTED}"),
+        postgresql_where=text(f"finished_at IS NOT NULL AND {LISTED}"),
     ),
     Index(
         "ix_job_runs_of_schedules",
@@ -134,8 +137,8 @@ job_runs = Table(
     Index(
         "ix_job_runs_in_progress",
         "id",
-        sqlite_where=text("status IN ('PROGRESS', 'PAUSED')"),
-        postgresql_where=text("status IN ('PROGRESS', 'PAUSED')"),
+        sqlite_where=text(f"status IN ('PROGRESS', 'PAUSED') AND {LISTED}"),
+        postgresql_where=text(f"status IN ('PROGRESS', 'PAUSED') AND {LISTED}"),
     ),
     Index(
         "ix_job_runs_unmirrored",
@@ -160,7 +163,7 @@ job_runs = Table(
     ),
     Index(
         "ix_job_runs_open_parts",
-        "id",
+        "parent_pk",
         sqlite_where=text("parent_pk IS NOT NULL AND finished_at IS NULL"),
         postgresql_where=text("parent_pk IS NOT NULL AND finished_at IS NULL"),
     ),
@@ -174,8 +177,8 @@ job_runs = Table(
     Index(
         "ix_job_runs_undispatched",
         "next_dispatch_at",
-        sqlite_where=text("status = 'PENDING'"),
-        postgresql_where=text("status = 'PENDING'"),
+        sqlite_where=text(f"status = 'PENDING' AND {LISTED}"),
+        postgresql_where=text(f"status = 'PENDING' AND {LISTED}"),
     ),
     sqlite_autoincrement=True,
 )
@@ -229,20 +232,27 @@ step_runs = Table(
     Index(
         "ix_step_runs_leased",
         "lease_node",
-        sqlite_where=text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
-        postgresql_where=text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
+        sqlite_where=text(f"status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}"),
+        postgresql_where=text(f"status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}"),
     ),
     Index(
         "ix_step_runs_due",
         "next_dispatch_at",
-        sqlite_where=text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
-        postgresql_where=text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
+        sqlite_where=text(f"pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING') AND {LISTED}"),
+        postgresql_where=text(f"pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING') AND {LISTED}"),
+    ),
+    Index(
+        "ix_step_runs_limited",
+        "limit_name",
+        "next_dispatch_at",
+        sqlite_where=text("pending = 0 AND status = 'WAITING' AND limit_name IS NOT NULL"),
+        postgresql_where=text("pending = 0 AND status = 'WAITING' AND limit_name IS NOT NULL"),
     ),
     Index(
         "ix_step_runs_open_maps",
         "next_dispatch_at",
-        sqlite_where=text("status = 'PROGRESS' AND lease_until IS NULL"),
-        postgresql_where=text("status = 'PROGRESS' AND lease_until IS NULL"),
+        sqlite_where=text(f"status = 'PROGRESS' AND lease_until IS NULL AND {LISTED}"),
+        postgresql_where=text(f"status = 'PROGRESS' AND lease_until IS NULL AND {LISTED}"),
     ),
     sqlite_with_rowid=False,
 )

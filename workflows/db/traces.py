@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from workflows.db.database import Statement, Transaction
+from workflows.db.database import LISTED, Statement, Transaction
 
 SETTLED_SECONDS = 5.0
 """A run's end may become visible later than one with a later instant: what ended just now is read next time."""
 
-_ENDED = Statement("""
+_ENDED = Statement(f"""
     SELECT j.id, j.task_id, j.workflow_id, v.fingerprint, j.version_id, j.status, j.generation, j.manual_trigger,
         j.created_at, j.started_at, j.finished_at, j.error
     FROM job_runs j JOIN workflow_versions v ON v.id = j.version_id
-    WHERE j.finished_at >= :at AND (j.finished_at > :at OR j.id > :id) AND j.finished_at <= (SELECT {now}) - :settled
+    WHERE j.finished_at >= :at AND (j.finished_at > :at OR j.id > :id) AND j.finished_at <= (SELECT {{now}}) - :settled
+        AND j.{LISTED}
     ORDER BY j.finished_at, j.id LIMIT :limit""")
 # The cursor lies among the leases, as the name of the broker's marker does: an instant and a word.
 _CURSOR = Statement("SELECT lease_until, holder FROM leader_leases WHERE name = 'traces cursor'")

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workflows.compile.plan import Plan
-from workflows.db import groups, interventions, pauses
+from workflows.db import groups, interventions, pauses, sub_runs
 from workflows.db.database import Statement, Transaction
 from workflows.db.interventions import CancelAnswer
-from workflows.db.pauses import PauseAnswer, Released
+from workflows.db.pauses import PauseAnswer
 from workflows.db.queries import RunView, find_run
 from workflows.db.units import Unit
-from workflows.engine import blocks, dispatch, windows
+from workflows.engine import blocks, dispatch, pausing
 from workflows.engine.launch import context_of
+from workflows.engine.pausing import Resumed
 from workflows.engine.runtime import Runtime
 from workflows.engine.settlement import Settlement, turn
 from workflows.model.errors import ConflictError
@@ -127,6 +128,8 @@ def pause(
 ) -> PauseAnswer:
     """Nothing of the run starts any more, what runs goes on to its end; asked again, the figures as they are by then.
 
+    Runs that its steps have started are paused by the reconciler.
+
     Args:
         dry_run: Only say what a pause would find.
 
@@ -148,24 +151,21 @@ def resume(
     """A paused run goes on with what is ready; a run in progress is left as it is.
 
     Raises:
-        ConflictError: the run has ended, or has not begun.
+        ConflictError: the run has ended, or has not begun, or is a part of one that is paused.
     """
     run = find(runtime, name, patience_seconds=patience_seconds)
-    plan = runtime.plan(context_of(runtime, run.run_pk).version_id)
-    redispatch = runtime.config.redispatch_seconds
+    context = context_of(runtime, run.run_pk)
+    plan = runtime.plan(context.version_id)
 
-    def work(tx: Transaction) -> tuple[Released, Settlement] | None:
-        released = pauses.resume(tx, run.run_pk, redispatch, plan.timeout_seconds)
-        if released is None:
-            return None
-        settlement = Settlement(ready=[unit.ordinal for unit in released.ready] if released.is_first else [])
-        context = context_of(runtime, run.run_pk)
-        for unit in released.maps:
-            settlement.ranges.extend(windows.top_up(tx, plan, context, unit, redispatch).ranges)
-        return released, settlement
+    def work(tx: Transaction) -> Resumed | None:
+        resumed = pausing.resume(tx, runtime, plan, context)
+        parent = None if resumed is None else sub_runs.paused_parent(tx, run.run_pk)
+        if parent is not None:
+            raise ConflictError(f"run {run.run_id} is a part of run {parent}, which is paused", f"resume run {parent}")
+        return resumed
 
-    found = _carry_out(runtime, work, dry_run, patience_seconds)
-    if found is None:
+    resumed = _carry_out(runtime, work, dry_run, patience_seconds)
+    if resumed is None:
         now = find(runtime, run.run_id, patience_seconds=patience_seconds)
         if now.status != State.PROGRESS:
             raise ConflictError(
@@ -173,14 +173,9 @@ def resume(
                 "`celeriac retry` goes on with a run that failed or was cancelled" if now.is_ended else "",
             )
         return ResumeAnswer(now.status, ())
-    released, settlement = found
     if not dry_run:
-        runtime.forget(run.run_pk)
-        dispatch.publish(runtime, plan, run.run_pk, settlement)
-        if not released.is_first:
-            dispatch.publish_singly(runtime, plan, released.ready)
-    ordinals = sorted({unit.ordinal for unit in (*released.ready, *settlement.ranges)})
-    return ResumeAnswer(State.PROGRESS.value, tuple(plan.steps[ordinal].id for ordinal in ordinals))
+        pausing.publish(runtime, plan, run.run_pk, resumed)
+    return ResumeAnswer(State.PROGRESS.value, tuple(plan.steps[ordinal].id for ordinal in resumed.ordinals))
 
 
 def _resume(

@@ -16,12 +16,12 @@ from typing import TypeVar
 from celery.canvas import Signature
 
 from workflows.compile.plan import Plan
-from workflows.db import interventions, limits, sub_runs, upkeep
+from workflows.db import interventions, limits, pauses, sub_runs, upkeep
 from workflows.db.database import Transaction
 from workflows.db.runs import RunContext
 from workflows.db.units import Unit, leave_canvas
 from workflows.db.upkeep import DueRun, DueStep
-from workflows.engine import blocks, dispatch, recovery, windows
+from workflows.engine import blocks, dispatch, pausing, recovery, windows
 from workflows.engine.broker import BrokerMemory
 from workflows.engine.canvas import execute_signature, step_signature
 from workflows.engine.evidence import Evidence
@@ -108,6 +108,10 @@ class Reconciler(threading.Thread):
             self._alone(run_pk, partial(self._settle, run_pk, blocks.cancel))
             grace = self._runtime.config.cancel_grace_seconds
             self._do(partial(interventions.limit_running, run_pk=run_pk, grace_seconds=grace))
+        for run_pk in self._do(sub_runs.to_pause):
+            self._alone(run_pk, partial(self._pause_part, run_pk))
+        for run_pk in self._do(sub_runs.to_resume):
+            self._alone(run_pk, partial(self._resume_part, run_pk))
         for pool, run_pk in self._do(limits.pools_waited_for):
             self._alone(run_pk, partial(self._wake, pool, run_pk))
         self._send_runs(self._do(upkeep.due_runs))
@@ -185,6 +189,18 @@ class Reconciler(threading.Thread):
             self._do(lambda tx: upkeep.resign(tx, LEADER, self._runtime.node))
             self._unsteady_since = None
             self._lead_until, self._rest_until = 0.0, now + LEADER_LEASE_SECONDS
+
+    def _pause_part(self, run_pk: int) -> None:
+        self._runtime.database.guarded(lambda tx: pauses.pause(tx, run_pk, with_parent=True))
+
+    def _resume_part(self, run_pk: int) -> None:
+        context = self._runtime.context(run_pk)
+        if context is None:
+            return
+        plan = self._runtime.plan(context.version_id)
+        resumed = self._runtime.database.guarded(lambda tx: pausing.resume(tx, self._runtime, plan, context))
+        if resumed is not None:
+            pausing.publish(self._runtime, plan, run_pk, resumed)
 
     def _wake(self, pool: str, run_pk: int) -> None:
         """A slot may have become free without anybody having told those that wait for one."""

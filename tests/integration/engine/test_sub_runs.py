@@ -12,6 +12,7 @@ from tests.support.hands import Given, Hands
 from workflows.db.units import Unit
 from workflows.engine import control, launch
 from workflows.engine.outcomes import Outcome
+from workflows.model.errors import ConflictError
 from workflows.steps import StepContext
 
 INNER = """
@@ -152,6 +153,71 @@ def test_a_cancel_goes_down_and_what_nobody_waits_for_is_stopped(
     hands.drain()
     assert control.find(hands.runtime, accepted.run_id).status == "SUCCESS"
     assert _children(hands, accepted.run_pk) == [(child, "SUCCESS")]
+
+
+def test_a_pause_goes_down_and_so_does_the_resume(
+    hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nested = "id: outermost\nsteps:\n  whole: {uses: workflow, with: {id: outer}}\n"
+    _prepare(hands, tmp_path, monkeypatch, inner=INNER, outer=OUTER)
+    accepted = hands.start(nested)
+    hands.execute(Unit(accepted.run_pk, 0))
+    ((outer, _),) = _children(hands, accepted.run_pk)
+    assert launch.start_run(hands.runtime, outer)
+    hands.execute(Unit(outer, 0))
+    ((inner, _),) = _children(hands, outer)  # It has not begun: its message is on its way.
+    control.pause(hands.runtime, accepted.run_id)
+    reconciler = hands.reconciler()
+    for _ in range(3):  # A level each.
+        reconciler.tick()
+    assert [_children(hands, above) for above in (accepted.run_pk, outer)] == [[(outer, "PAUSED")], [(inner, "PAUSED")]]
+    assert not launch.start_run(hands.runtime, inner)
+    hands.drain()
+    assert hands.rows(f"SELECT count(*) FROM step_runs WHERE run_pk = {inner}") == [(0,)]
+    control.resume(hands.runtime, accepted.run_id)
+    for _ in range(3):
+        reconciler.tick()
+    hands.drain()
+    assert control.find(hands.runtime, accepted.run_id).status == "SUCCESS"
+    assert [_children(hands, above) for above in (accepted.run_pk, outer)] == [
+        [(outer, "SUCCESS")],
+        [(inner, "SUCCESS")],
+    ]
+
+
+@pytest.mark.parametrize("order", ["part-first", "part-later"])
+def test_a_part_that_was_paused_by_itself_stays_paused(
+    hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    _prepare(hands, tmp_path, monkeypatch, inner=INNER)
+    accepted, child = _begin(hands)
+    part = launch.context_of(hands.runtime, child).run_id
+    reconciler = hands.reconciler()
+    for name in (part, accepted.run_id) if order == "part-first" else (accepted.run_id, part):
+        control.pause(hands.runtime, name)
+        reconciler.tick()
+    control.resume(hands.runtime, accepted.run_id)
+    reconciler.tick()
+    assert _children(hands, accepted.run_pk) == [(child, "PAUSED")]
+    control.resume(hands.runtime, part)
+    hands.drain()
+    assert control.find(hands.runtime, accepted.run_id).status == "SUCCESS"
+
+
+def test_a_part_of_a_paused_run_is_resumed_with_it_alone(
+    hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prepare(hands, tmp_path, monkeypatch, inner=INNER)
+    accepted, child = _begin(hands)
+    part = launch.context_of(hands.runtime, child).run_id
+    control.pause(hands.runtime, accepted.run_id)
+    hands.reconciler().tick()
+    with pytest.raises(ConflictError, match=f"is a part of run {accepted.run_id}, which is paused"):
+        control.resume(hands.runtime, part)
+    assert _children(hands, accepted.run_pk) == [(child, "PAUSED")]
+    control.cancel(hands.runtime, accepted.run_id)
+    hands.reconciler().tick()
+    assert _children(hands, accepted.run_pk) == [(child, "REVOKED")]
 
 
 def test_a_cancelled_part_fails_its_step(hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

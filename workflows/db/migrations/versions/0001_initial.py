@@ -165,6 +165,7 @@ def upgrade() -> None:
         sa.Column("event_seq", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("redispatches", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("is_paused_with_parent", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("step_versions", sa.Text(), nullable=True),
         sa.Column("rerun_of", sa.Text(), nullable=True),
         sa.Column("parent_pk", KEY, nullable=True),
@@ -197,16 +198,16 @@ def upgrade() -> None:
         "job_runs",
         ["finished_at"],
         unique=False,
-        sqlite_where=sa.text("finished_at IS NOT NULL"),
-        postgresql_where=sa.text("finished_at IS NOT NULL"),
+        sqlite_where=sa.text("finished_at IS NOT NULL AND generation >= 0"),
+        postgresql_where=sa.text("finished_at IS NOT NULL AND generation >= 0"),
     )
     op.create_index(
         "ix_job_runs_in_progress",
         "job_runs",
         ["id"],
         unique=False,
-        sqlite_where=sa.text("status IN ('PROGRESS', 'PAUSED')"),
-        postgresql_where=sa.text("status IN ('PROGRESS', 'PAUSED')"),
+        sqlite_where=sa.text("status IN ('PROGRESS', 'PAUSED') AND generation >= 0"),
+        postgresql_where=sa.text("status IN ('PROGRESS', 'PAUSED') AND generation >= 0"),
     )
     op.create_index(
         "ix_job_runs_unmirrored",
@@ -235,7 +236,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_runs_open_parts",
         "job_runs",
-        ["id"],
+        ["parent_pk"],
         unique=False,
         sqlite_where=sa.text("parent_pk IS NOT NULL AND finished_at IS NULL"),
         postgresql_where=sa.text("parent_pk IS NOT NULL AND finished_at IS NULL"),
@@ -253,8 +254,8 @@ def upgrade() -> None:
         "job_runs",
         ["next_dispatch_at"],
         unique=False,
-        sqlite_where=sa.text("status = 'PENDING'"),
-        postgresql_where=sa.text("status = 'PENDING'"),
+        sqlite_where=sa.text("status = 'PENDING' AND generation >= 0"),
+        postgresql_where=sa.text("status = 'PENDING' AND generation >= 0"),
     )
     op.create_table(
         "plan_steps",
@@ -377,24 +378,32 @@ def upgrade() -> None:
         "step_runs",
         ["next_dispatch_at"],
         unique=False,
-        sqlite_where=sa.text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
-        postgresql_where=sa.text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING')"),
+        sqlite_where=sa.text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING') AND generation >= 0"),
+        postgresql_where=sa.text("pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING') AND generation >= 0"),
     )
     op.create_index(
         "ix_step_runs_leased",
         "step_runs",
         ["lease_node"],
         unique=False,
-        sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
-        postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NOT NULL"),
+        sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NOT NULL AND generation >= 0"),
+        postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NOT NULL AND generation >= 0"),
+    )
+    op.create_index(
+        "ix_step_runs_limited",
+        "step_runs",
+        ["limit_name", "next_dispatch_at"],
+        unique=False,
+        sqlite_where=sa.text("pending = 0 AND status = 'WAITING' AND limit_name IS NOT NULL"),
+        postgresql_where=sa.text("pending = 0 AND status = 'WAITING' AND limit_name IS NOT NULL"),
     )
     op.create_index(
         "ix_step_runs_open_maps",
         "step_runs",
         ["next_dispatch_at"],
         unique=False,
-        sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL"),
-        postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL"),
+        sqlite_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL AND generation >= 0"),
+        postgresql_where=sa.text("status = 'PROGRESS' AND lease_until IS NULL AND generation >= 0"),
     )
     op.create_table(
         "schedules",
