@@ -115,6 +115,7 @@ paper_keys = Table(
     metadata,
     Column("key", Text, primary_key=True, comment="doi:, arxiv: or title: and what identifies a paper"),
     Column("paper_id", Text, nullable=False),
+    Index("ix_paper_keys_paper_id", "paper_id"),
 )
 
 fetch_pages = Table(

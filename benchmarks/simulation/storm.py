@@ -41,7 +41,7 @@ class Storm:
             "worker killed": (4, self._kill_worker),
             "parent killed": (2, self._kill_parent),
             "child frozen": (14, self._freeze_child),
-            "worker frozen": (4, self._freeze_worker),
+            "worker frozen": (12, self._freeze_worker),
             "user's process killed": (4, self._kill_user),
             "broker flushed": (4, self._flush),
             "broker away": (3, self._broker_away),

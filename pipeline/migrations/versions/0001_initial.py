@@ -138,6 +138,7 @@ def upgrade() -> None:
         sa.Column("paper_id", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_paper_keys"),
     )
+    op.create_index("ix_paper_keys_paper_id", "paper_keys", ["paper_id"])
     op.create_table(
         "fetch_pages",
         sa.Column("run_id", sa.Text(), nullable=False),

@@ -65,7 +65,7 @@ def test_a_seed_gives_the_same_history_in_every_process() -> None:
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_caught(template: Path, bug: str) -> None:
     with planted(bug):
-        assert any(simulate(Setting(1, number), template).violations for number in range(30))
+        assert any(simulate(Setting(1, number), template).violations for number in range(100))
 
 
 def test_every_simulated_work_is_a_workflow_whose_end_is_foretold() -> None:
