@@ -270,6 +270,8 @@ def test_steps_are_chosen_by_mouse_and_keyboard_one_after_the_other(page: Page) 
     for step in ("load", "report", "rows"):
         page.locator(".react-flow__node", has_text=step).click()
         expect(panel).to_have_text(step)
+        # The panel takes a third of the place, and the graph still shows its last step whole.
+        expect(page.locator(".react-flow__node", has_text="report")).to_be_in_viewport(ratio=1)
     for step in ("unlucky", "load"):
         page.locator(".react-flow__node", has_text=step).focus()
         page.keyboard.press("Enter")

@@ -7,12 +7,15 @@ import {
   Position,
   ReactFlow,
   ReactFlowProvider,
+  getViewportForBounds,
+  useReactFlow,
+  useStore,
   type Edge,
   type EdgeProps,
   type Node,
   type NodeProps,
 } from "@xyflow/react";
-import { memo, useMemo, type ReactNode } from "react";
+import { memo, useCallback, useEffect, useMemo, useRef, type ReactNode } from "react";
 
 import type { Box, Graph, Step } from "../api";
 import { duration } from "../format";
@@ -112,6 +115,35 @@ function handles(box: Box): Node["handles"] {
   ];
 }
 
+const FIT = { padding: 0.08, maxZoom: 1.1 };
+const MIN_ZOOM = 0.05;
+
+/**
+ * The whole graph stays in view when its place changes, as beside the panel of a step, until somebody moves it.
+ *
+ * React Flow's own `fitView` waits for nodes to be set, which never happens where they are properties.
+ */
+function useFitting(): { keep: () => void; fit: () => void } {
+  const { getNodes, getNodesBounds, setViewport } = useReactFlow();
+  const width = useStore((store) => store.width);
+  const height = useStore((store) => store.height);
+  const isKept = useRef(false);
+  const fit = useCallback(() => {
+    isKept.current = false;
+    const bounds = getNodesBounds(getNodes());
+    if (width && height && bounds.width) {
+      void setViewport(getViewportForBounds(bounds, width, height, MIN_ZOOM, FIT.maxZoom, FIT.padding));
+    }
+  }, [width, height, getNodes, getNodesBounds, setViewport]);
+  const keep = useCallback(() => {
+    isKept.current = true;
+  }, []);
+  useEffect(() => {
+    if (!isKept.current) fit();
+  }, [fit]);
+  return { keep, fit };
+}
+
 const nodeTypes = { step: StepBox, frame: FrameBox };
 const edgeTypes = { route: Route };
 
@@ -173,6 +205,7 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
       })),
     [graph, showsGates],
   );
+  const fitting = useFitting();
   const names = useMemo(() => new Map(graph.nodes.map((node) => [`s${node.ordinal}`, node.id])), [graph]);
   return (
     <div className="graph" role="region" aria-label="Graph" style={{ height: Math.min(704, Math.max(288, graph.size[1] + 144)) }}>
@@ -192,8 +225,9 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
         nodesConnectable={false}
         deleteKeyCode={null}
         fitView
-        fitViewOptions={{ padding: 0.08, maxZoom: 1.1 }}
-        minZoom={0.05}
+        fitViewOptions={FIT}
+        onMove={(event) => event instanceof Event && fitting.keep()}
+        minZoom={MIN_ZOOM}
         maxZoom={2}
         onNodeClick={(_, node) => onChoose?.(names.get(node.id) ?? null)}
         onNodesChange={(changes) => {
@@ -206,7 +240,7 @@ function Flow({ graph, steps, chosen, critical, showsGates, onChoose }: Props): 
         onPaneClick={() => onChoose?.(null)}
       >
         <Background gap={24} />
-        <Controls showInteractive={false} />
+        <Controls showInteractive={false} onZoomIn={fitting.keep} onZoomOut={fitting.keep} onFitView={fitting.fit} />
         {graph.nodes.length > 30 && <MiniMap pannable zoomable ariaLabel="Overview of the graph" />}
       </ReactFlow>
     </div>
