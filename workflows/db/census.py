@@ -8,17 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workflows.db import queries
-from workflows.db.database import LISTED, Statement, Transaction
+from workflows.db.database import Statement, Transaction
+from workflows.db.lists import AT_WORK, DUE, LEASED, LISTED, UNSTARTED
 from workflows.db.queries import WorkerView
-from workflows.db.units import quoted
-from workflows.model.states import CLAIMABLE
 
 # As the conditions of the two indexes say it; all three states in one would find none.
 _OPEN_RUNS = Statement(f"""
-    SELECT 'PENDING', count(*), 0 FROM job_runs WHERE status = 'PENDING' AND {LISTED}
+    SELECT 'PENDING', count(*), 0 FROM job_runs WHERE {UNSTARTED}
     UNION ALL
-    SELECT status, count(*), sum(redispatches) FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') AND {LISTED}
-    GROUP BY status""")
+    SELECT status, count(*), sum(redispatches) FROM job_runs WHERE {AT_WORK} GROUP BY status""")
 # The clock in a query of its own is asked once; beside a column PostgreSQL would ask it for each row, without an index.
 _ENDED_RUNS = Statement(f"""
     SELECT status, count(*), coalesce(sum(finished_at - created_at), 0) FROM job_runs
@@ -28,13 +26,12 @@ _READY = Statement(f"""
         sum(CASE WHEN not_before > {{now}} THEN 1 ELSE 0 END),
         {{now}} - min(CASE WHEN not_before > {{now}} THEN NULL WHEN not_before > ready_at THEN not_before
             ELSE ready_at END)
-    FROM step_runs WHERE pending = 0 AND status IN ({quoted(CLAIMABLE)}) AND {LISTED} GROUP BY queue""")
+    FROM step_runs WHERE {DUE} GROUP BY queue""")
 _RUNNING = Statement(f"""
-    SELECT queue, count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}
-    GROUP BY queue""")
+    SELECT queue, count(*) FROM step_runs WHERE {LEASED} GROUP BY queue""")
 _UNSTARTED = Statement(f"""
-    SELECT task_id, {{now}} - created_at, (SELECT count(*) FROM job_runs WHERE status = 'PENDING' AND {LISTED})
-    FROM job_runs WHERE status = 'PENDING' AND {LISTED} ORDER BY created_at LIMIT 1""")
+    SELECT task_id, {{now}} - created_at, (SELECT count(*) FROM job_runs WHERE {UNSTARTED})
+    FROM job_runs WHERE {UNSTARTED} ORDER BY created_at LIMIT 1""")
 # CROSS JOIN tells SQLite which table comes first; else it reads all steps that ever ran.
 _CRASHED = Statement(f"""
     SELECT j.task_id, s.step_id, s.crashes FROM job_runs j JOIN step_runs s ON s.run_pk = j.id

@@ -37,14 +37,6 @@ from sqlalchemy.pool import NullPool
 from workflows.db.clock import Clock
 from workflows.model.errors import DatabaseUnavailableError
 
-LISTED = "generation >= 0"
-"""True of every run and step; part of the indexes that list what is open, and of the statements that read those lists.
-
-A database takes such an index only for a statement that states its condition. One that finds a row by its key and asks
-for its state as well would do so by chance, and to PostgreSQL a list that was empty when it planned looks cheaper than
-the key: it keeps the plan, and reads the whole list at each claim once thousands of steps are ready.
-"""
-
 Dialect = Literal["sqlite", "postgresql"]
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]

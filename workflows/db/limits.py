@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.db.database import LISTED, Statement, Transaction
+from workflows.db.database import Statement, Transaction
+from workflows.db.lists import LEASED
 from workflows.db.units import Claim, Unit
 from workflows.model.policies import Rate
 
@@ -35,7 +36,7 @@ _ENTER = Statement("""
     WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND status = 'PROGRESS' AND token = :token
     RETURNING token""")
 _HOLDERS = Statement(f"""
-    SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}
+    SELECT count(*) FROM step_runs WHERE {LEASED}
         AND limit_name = :name AND NOT (run_pk = :run AND ordinal = :ordinal AND part = :part)""")
 _ON_THEIR_WAY = Statement("""
     SELECT count(*) FROM step_runs

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from workflows.db.database import LISTED, Statement, Transaction
+from workflows.db.database import Statement, Transaction
+from workflows.db.lists import AT_WORK
 from workflows.db.units import quoted
 from workflows.model.states import TERMINAL
 
 _FACE = (
     """id, task_id, status, generation, progress_percentage, current_step, steps_total, steps_open, outputs, error"""
 )
-_LIVING = Statement(
-    f"SELECT {_FACE} FROM job_runs WHERE status IN ('PROGRESS', 'PAUSED') AND {LISTED} ORDER BY id LIMIT 500"
-)
+_LIVING = Statement(f"SELECT {_FACE} FROM job_runs WHERE {AT_WORK} ORDER BY id LIMIT 500")
 _UNMIRRORED = Statement(f"""
     SELECT {_FACE} FROM job_runs
     WHERE NOT is_mirrored AND finished_at IS NOT NULL AND status IN ({quoted(TERMINAL)}) ORDER BY id LIMIT 200""")

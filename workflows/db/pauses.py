@@ -37,7 +37,8 @@ _UNPAUSE = Statement("""
     UPDATE job_runs SET status = 'PROGRESS', event_seq = event_seq + 1, next_dispatch_at = NULL,
         deadline_at = CASE WHEN started_at IS NULL THEN {now} + CAST(:timeout AS double precision) ELSE deadline_at END,
         started_at = coalesce(started_at, {now})
-    WHERE id = :run AND status = 'PAUSED' RETURNING event_seq, {now}, version_id""")
+    WHERE id = :run AND status = 'PAUSED' AND (is_paused_with_parent OR NOT :with_parent)
+    RETURNING event_seq, {now}, version_id""")
 _HAS_STEPS = Statement("SELECT 1 FROM step_runs WHERE run_pk = :run LIMIT 1")
 # A CASE, because an OR over a column that is NULL comes out of SQLite's RETURNING as NULL.
 _IS_LATER = "CASE WHEN not_before > {now} THEN 1 ELSE 0 END"
@@ -121,14 +122,20 @@ def hold(tx: Transaction, run_pk: int, ordinal: int) -> None:
 
 
 def resume(
-    tx: Transaction, run_pk: int, redispatch_seconds: float, timeout_seconds: float | None = None
+    tx: Transaction,
+    run_pk: int,
+    redispatch_seconds: float,
+    timeout_seconds: float | None = None,
+    *,
+    with_parent: bool = False,
 ) -> Released | None:
     """A paused run goes on; None when it is not paused. A run whose steps are no rows yet begins here.
 
     Args:
         timeout_seconds: Of the run, from its beginning.
+        with_parent: Only if it was paused so: somebody may have paused it by itself meanwhile.
     """
-    going = tx.row(_UNPAUSE, {"run": run_pk, "timeout": timeout_seconds})
+    going = tx.row(_UNPAUSE, {"run": run_pk, "timeout": timeout_seconds, "with_parent": with_parent})
     if going is None:
         return None
     seq, at, version_id = going

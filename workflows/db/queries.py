@@ -8,7 +8,8 @@ from typing import Any
 
 from workflows.compile.plan import Plan
 from workflows.db import payloads, runs
-from workflows.db.database import LISTED, Row, Statement, Transaction
+from workflows.db.database import Row, Statement, Transaction
+from workflows.db.lists import LISTED
 from workflows.db.units import quoted
 from workflows.model.errors import NotFoundError
 from workflows.model.estimates import remaining_seconds

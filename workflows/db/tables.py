@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-from workflows.db.database import LISTED
+from workflows.db.lists import AT_WORK, DUE, LEASED, LISTED, OPEN_MAPS, UNSTARTED
 
 metadata = MetaData(
     naming_convention={
@@ -137,8 +137,8 @@ job_runs = Table(
     Index(
         "ix_job_runs_in_progress",
         "id",
-        sqlite_where=text(f"status IN ('PROGRESS', 'PAUSED') AND {LISTED}"),
-        postgresql_where=text(f"status IN ('PROGRESS', 'PAUSED') AND {LISTED}"),
+        sqlite_where=text(AT_WORK),
+        postgresql_where=text(AT_WORK),
     ),
     Index(
         "ix_job_runs_unmirrored",
@@ -177,8 +177,8 @@ job_runs = Table(
     Index(
         "ix_job_runs_undispatched",
         "next_dispatch_at",
-        sqlite_where=text(f"status = 'PENDING' AND {LISTED}"),
-        postgresql_where=text(f"status = 'PENDING' AND {LISTED}"),
+        sqlite_where=text(UNSTARTED),
+        postgresql_where=text(UNSTARTED),
     ),
     sqlite_autoincrement=True,
 )
@@ -232,14 +232,14 @@ step_runs = Table(
     Index(
         "ix_step_runs_leased",
         "lease_node",
-        sqlite_where=text(f"status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}"),
-        postgresql_where=text(f"status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}"),
+        sqlite_where=text(LEASED),
+        postgresql_where=text(LEASED),
     ),
     Index(
         "ix_step_runs_due",
         "next_dispatch_at",
-        sqlite_where=text(f"pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING') AND {LISTED}"),
-        postgresql_where=text(f"pending = 0 AND status IN ('PENDING', 'RETRY', 'WAITING') AND {LISTED}"),
+        sqlite_where=text(DUE),
+        postgresql_where=text(DUE),
     ),
     Index(
         "ix_step_runs_limited",
@@ -251,8 +251,8 @@ step_runs = Table(
     Index(
         "ix_step_runs_open_maps",
         "next_dispatch_at",
-        sqlite_where=text(f"status = 'PROGRESS' AND lease_until IS NULL AND {LISTED}"),
-        postgresql_where=text(f"status = 'PROGRESS' AND lease_until IS NULL AND {LISTED}"),
+        sqlite_where=text(OPEN_MAPS),
+        postgresql_where=text(OPEN_MAPS),
     ),
     sqlite_with_rowid=False,
 )

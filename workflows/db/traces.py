@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from workflows.db.database import LISTED, Statement, Transaction
+from workflows.db.database import Statement, Transaction
+from workflows.db.lists import LISTED
 
 SETTLED_SECONDS = 5.0
 """A run's end may become visible later than one with a later instant: what ended just now is read next time."""

@@ -9,18 +9,10 @@ from typing import NamedTuple
 
 import psycopg
 
-from workflows.db.database import LISTED, Database, Statement, Transaction
-from workflows.db.units import Unit, quoted
+from workflows.db.database import Database, Statement, Transaction
+from workflows.db.lists import AT_WORK, DUE, LEASED, OPEN_MAPS, READY, UNSTARTED
+from workflows.db.units import Unit
 from workflows.model.errors import DatabaseUnavailableError
-from workflows.model.states import CLAIMABLE
-
-# Conditions of indexes, word by word: SQLite takes a partial index for nothing else.
-_READY = f"pending = 0 AND status IN ({quoted(CLAIMABLE)})"
-_DUE = f"{_READY} AND {LISTED}"
-_LEASED = f"status = 'PROGRESS' AND lease_until IS NOT NULL AND {LISTED}"
-_OPEN_MAPS = f"status = 'PROGRESS' AND lease_until IS NULL AND {LISTED}"
-_UNSTARTED = f"status = 'PENDING' AND {LISTED}"
-_AT_WORK = f"status IN ('PROGRESS', 'PAUSED') AND {LISTED}"
 
 _PROBE = Statement("SELECT node FROM workers LIMIT 1")
 _BEAT = Statement("""
@@ -35,20 +27,20 @@ _STEADY = Statement(
 )
 _FREE_SLOTS = Statement(f"""
     SELECT (SELECT coalesce(sum(slots), 0) FROM workers WHERE seen_at > {{now}} - 15.0)
-        - (SELECT count(*) FROM step_runs WHERE status = 'PROGRESS' AND lease_until > {{now}} AND {LISTED})""")
+        - (SELECT count(*) FROM step_runs WHERE {LEASED} AND lease_until > {{now}})""")
 
 _LEASES = Statement(f"""
     SELECT run_pk, ordinal, part, lease_pid, token, deadline_at IS NOT NULL AND deadline_at < {{now}},
         started_at
-    FROM step_runs WHERE lease_node = :node AND {_LEASED}""")
+    FROM step_runs WHERE lease_node = :node AND {LEASED}""")
 _RENEW = Statement("""
     UPDATE step_runs SET lease_until = {now} + :lease
     WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND status = 'PROGRESS' AND token = :token
         AND lease_until IS NOT NULL""")
 _FREE_OF_LOCKS = Statement(f"""
-    SELECT run_pk, ordinal, part FROM step_runs WHERE lease_node = :node AND {_LEASED} FOR UPDATE SKIP LOCKED""")
+    SELECT run_pk, ordinal, part FROM step_runs WHERE lease_node = :node AND {LEASED} FOR UPDATE SKIP LOCKED""")
 _EXPIRED = f"""
-    SELECT run_pk, ordinal, part FROM step_runs WHERE {_LEASED} AND lease_until < {{now}} LIMIT 500"""
+    SELECT run_pk, ordinal, part FROM step_runs WHERE {LEASED} AND lease_until < {{now}} LIMIT 500"""
 _EXPIRED_BY_DIALECT = {
     "sqlite": Statement(_EXPIRED),
     # A row that is locked belongs to a transaction that is about to end it, or is frozen and will be cut off.
@@ -67,7 +59,7 @@ _FIND_MARKER = Statement("SELECT holder FROM leader_leases WHERE name = :name")
 _ADD_MARKER = Statement("INSERT INTO leader_leases (name, holder, lease_until) VALUES (:name, :holder, 0)")
 
 _DUE_RUNS = Statement(f"""
-    SELECT id, dispatch_wait_seconds, created_at FROM job_runs WHERE {_UNSTARTED} AND next_dispatch_at <= {{now}}
+    SELECT id, dispatch_wait_seconds, created_at FROM job_runs WHERE {UNSTARTED} AND next_dispatch_at <= {{now}}
     ORDER BY next_dispatch_at LIMIT 200""")
 _PUSH_RUN = Statement("""
     UPDATE job_runs SET next_dispatch_at = {now} + :wait, dispatch_wait_seconds = :wait,
@@ -81,47 +73,47 @@ _LAST_STARTED_RUN = Statement("""
     ORDER BY created_at DESC LIMIT 1""")
 _DUE_STEPS = Statement(f"""
     SELECT run_pk, ordinal, part, queue, dispatch_wait_seconds, dispatched_at FROM step_runs
-    WHERE {_DUE} AND next_dispatch_at <= {{now}} ORDER BY priority DESC, next_dispatch_at LIMIT 500""")
+    WHERE {DUE} AND next_dispatch_at <= {{now}} ORDER BY priority DESC, next_dispatch_at LIMIT 500""")
 _PUSH_STEP = Statement(f"""
     UPDATE step_runs SET redispatches = redispatches + 1, arrives_by = 'sql', dispatched_at = {{now}},
         next_dispatch_at = {{now}} + :wait, dispatch_wait_seconds = :wait
-    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY} AND next_dispatch_at <= {{now}}
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {READY} AND next_dispatch_at <= {{now}}
     RETURNING ordinal""")
 _UNSENT_STEP = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}} + 1.0, dispatch_wait_seconds = 0
-    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY}""")
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {READY}""")
 _UNSENT_RUN = Statement("""
     UPDATE job_runs SET next_dispatch_at = {now} + 1.0, dispatch_wait_seconds = 0
     WHERE id = :run AND status = 'PENDING'""")
 _COUNT_REDISPATCHES = Statement("UPDATE job_runs SET redispatches = redispatches + :count WHERE id = :run")
 _STEP_WAITS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}} + :wait, dispatch_wait_seconds = :wait
-    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {_READY}""")
-_LAST_CLAIMED_STEP = Statement(f"SELECT max(dispatched_at) FROM step_runs WHERE {_LEASED} AND queue = :queue")
+    WHERE run_pk = :run AND ordinal = :ordinal AND part = :part AND {READY}""")
+_LAST_CLAIMED_STEP = Statement(f"SELECT max(dispatched_at) FROM step_runs WHERE {LEASED} AND queue = :queue")
 _DUE_MAPS = Statement(f"""
-    SELECT run_pk, ordinal FROM step_runs WHERE {_OPEN_MAPS} AND next_dispatch_at <= {{now}}
+    SELECT run_pk, ordinal FROM step_runs WHERE {OPEN_MAPS} AND next_dispatch_at <= {{now}}
     ORDER BY next_dispatch_at LIMIT 200""")
-_UNTURNED_RUNS = Statement(f"SELECT id FROM job_runs WHERE {_AT_WORK} AND steps_open = turn_at LIMIT 50")
+_UNTURNED_RUNS = Statement(f"SELECT id FROM job_runs WHERE {AT_WORK} AND steps_open = turn_at LIMIT 50")
 _OVERDUE_RUNS = Statement(f"""
-    SELECT id FROM job_runs WHERE {_AT_WORK} AND status = 'PROGRESS' AND deadline_at <= {{now}} LIMIT 50""")
+    SELECT id FROM job_runs WHERE {AT_WORK} AND status = 'PROGRESS' AND deadline_at <= {{now}} LIMIT 50""")
 _ALL_DUE_STEPS = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
-    WHERE {_DUE} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")
+    WHERE {DUE} AND next_dispatch_at IS NOT NULL AND (not_before IS NULL OR not_before <= {{now}})""")
 _ALL_DUE_RUNS = Statement(f"""
     UPDATE job_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
-    WHERE {_UNSTARTED} AND next_dispatch_at IS NOT NULL""")
+    WHERE {UNSTARTED} AND next_dispatch_at IS NOT NULL""")
 _OLDEST_DUE = Statement(f"""
     UPDATE step_runs SET next_dispatch_at = {{now}}, dispatch_wait_seconds = 0
     WHERE (run_pk, ordinal, part) IN (
-        SELECT run_pk, ordinal, part FROM step_runs WHERE {_DUE} AND next_dispatch_at IS NOT NULL
+        SELECT run_pk, ordinal, part FROM step_runs WHERE {DUE} AND next_dispatch_at IS NOT NULL
             AND (not_before IS NULL OR not_before <= {{now}}) ORDER BY dispatched_at LIMIT :limit)""")
 _NEXT_DUE = Statement(f"""
     SELECT min(at) - {{now}} FROM (
-        SELECT min(next_dispatch_at) AS at FROM step_runs WHERE {_DUE}
+        SELECT min(next_dispatch_at) AS at FROM step_runs WHERE {DUE}
         UNION ALL
-        SELECT min(next_dispatch_at) FROM step_runs WHERE {_OPEN_MAPS}
+        SELECT min(next_dispatch_at) FROM step_runs WHERE {OPEN_MAPS}
         UNION ALL
-        SELECT min(next_dispatch_at) FROM job_runs WHERE {_UNSTARTED}) AS dues""")
+        SELECT min(next_dispatch_at) FROM job_runs WHERE {UNSTARTED}) AS dues""")
 
 
 class Lease(NamedTuple):

@@ -27,10 +27,12 @@ class Resumed:
         return sorted({unit.ordinal for unit in (*self.released.ready, *self.settlement.ranges)})
 
 
-def resume(tx: Transaction, runtime: Runtime, plan: Plan, context: RunContext) -> Resumed | None:
-    """Set free in SQL what was held; None when the run is not paused."""
+def resume(
+    tx: Transaction, runtime: Runtime, plan: Plan, context: RunContext, *, with_parent: bool = False
+) -> Resumed | None:
+    """Set free in SQL what was held; None when the run is not paused, or not `with_parent`."""
     redispatch = runtime.config.redispatch_seconds
-    released = pauses.resume(tx, context.run_pk, redispatch, plan.timeout_seconds)
+    released = pauses.resume(tx, context.run_pk, redispatch, plan.timeout_seconds, with_parent=with_parent)
     if released is None:
         return None
     settlement = Settlement(ready=[unit.ordinal for unit in released.ready] if released.is_first else [])

@@ -198,7 +198,9 @@ class Reconciler(threading.Thread):
         if context is None:
             return
         plan = self._runtime.plan(context.version_id)
-        resumed = self._runtime.database.guarded(lambda tx: pausing.resume(tx, self._runtime, plan, context))
+        resumed = self._runtime.database.guarded(
+            lambda tx: pausing.resume(tx, self._runtime, plan, context, with_parent=True)
+        )
         if resumed is not None:
             pausing.publish(self._runtime, plan, run_pk, resumed)
 

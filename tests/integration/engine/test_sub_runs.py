@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.hands import Given, Hands
+from workflows.db import sub_runs
 from workflows.db.units import Unit
 from workflows.engine import control, launch
 from workflows.engine.outcomes import Outcome
@@ -202,6 +203,22 @@ def test_a_part_that_was_paused_by_itself_stays_paused(
     control.resume(hands.runtime, part)
     hands.drain()
     assert control.find(hands.runtime, accepted.run_id).status == "SUCCESS"
+
+
+def test_a_part_that_somebody_pauses_while_its_parent_goes_on_stays_paused(
+    hands: Hands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prepare(hands, tmp_path, monkeypatch, inner=INNER)
+    accepted, child = _begin(hands)
+    reconciler = hands.reconciler()
+    control.pause(hands.runtime, accepted.run_id)
+    reconciler.tick()
+    control.resume(hands.runtime, accepted.run_id)
+    assert hands.database.retrying(sub_runs.to_resume) == [child]
+    control.pause(hands.runtime, launch.context_of(hands.runtime, child).run_id)
+    monkeypatch.setattr(sub_runs, "to_resume", lambda _tx: [child])  # It was read before.
+    reconciler.tick()
+    assert _children(hands, accepted.run_pk) == [(child, "PAUSED")]
 
 
 def test_a_part_of_a_paused_run_is_resumed_with_it_alone(
