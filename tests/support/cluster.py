@@ -73,7 +73,9 @@ class Worker:
         if not self.has_ended():
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                # A child of billiard's pool waits up to 30 s for its parent to read its last result, which a parent
+                # that is told to stop in that very moment never does.
+                self.process.wait(45)
             except psutil.TimeoutExpired:
                 self.kill()
                 raise
