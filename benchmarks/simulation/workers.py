@@ -16,6 +16,7 @@ from celery.canvas import Signature
 from benchmarks.simulation.loop import Actor, Killed, Loop
 from benchmarks.simulation.post import Message, SimulatedBroker
 from benchmarks.simulation.store import SimulatedDatabase, Weather
+from workflows.db.database import Transaction
 from workflows.db.units import Unit
 from workflows.engine import launch, recovery
 from workflows.engine.app import QUEUES
@@ -60,8 +61,14 @@ class Site:
             node=node,
             random=self.loop.random,
             publish=self.broker.publish,
+            learn=self._believe,
             machine=machine,
         )
+
+    def _believe(self, _tx: Transaction, _version_id: int) -> dict[int, float]:
+        """Some processes know nothing; others believe of any step that it takes nothing, or long, whatever it takes."""
+        random = self.loop.random
+        return {} if random.random() < 0.2 else {ordinal: random.choice((0.0, 0.0, 1.0)) for ordinal in range(40)}
 
     def new_pid(self) -> int:
         """A process id that no other process has had."""

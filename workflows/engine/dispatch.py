@@ -72,9 +72,9 @@ def publish(runtime: Runtime, plan: Plan, run_pk: int, settlement: Settlement) -
     _send(runtime, signatures, [*(Unit(run_pk, ordinal) for ordinal in ready), *settlement.ranges])
 
 
-def publish_one(runtime: Runtime, plan: Plan, run_pk: int, ordinal: int) -> None:
-    """Send the message of one ready step, and of the chain that it begins."""
-    _send(runtime, canvases(runtime, plan, run_pk, [ordinal], ()), [Unit(run_pk, ordinal)])
+def publish_steps(runtime: Runtime, plan: Plan, run_pk: int, ready: Sequence[int]) -> None:
+    """Send the messages of ready steps, and of the chains that they begin."""
+    _send(runtime, canvases(runtime, plan, run_pk, ready, ()), [Unit(run_pk, ordinal) for ordinal in ready])
 
 
 def _order(runtime: Runtime, plan: Plan, run_pk: int) -> Order:

@@ -63,6 +63,7 @@ def go_on(
         while True:
             if last is not Outcome.RETURN:
                 relay.chain.clear()  # it arrives by SQL
+                relay.found.clear()  # others look at the same ones
             unit = relaying.following(runtime, plan, context, relay)
             if unit is None:
                 break

@@ -1,4 +1,4 @@
-"""Which of several ready steps goes first, and which plans make so many ready at once that not each gets a message."""
+"""Which of several ready steps goes first, and which of them get no message: of many at once, and of brief ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,33 @@ from workflows.model.spec import Block
 WIDE = 16
 """A plan is wide when more steps than these may become ready at once."""
 
+BRIEF_SECONDS = 0.003
+"""Steps that take no longer cost less than their messages would."""
+
 Rank = tuple[int, float, int]
 """Priority, the longest way from its begin to an end, steps that wait for it: the greater goes first."""
 
-Order = tuple[Rank, ...]
-"""The rank of each step, by ordinal."""
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is expected of a plan's steps.
+
+    Attributes:
+        ranks: By ordinal.
+        brief: Ordinals of steps that took next to nothing before; empty where steps become ready one by one.
+    """
+
+    ranks: tuple[Rank, ...]
+    brief: frozenset[int] = frozenset()
+
+    def __getitem__(self, ordinal: int) -> Rank:
+        return self.ranks[ordinal]
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    ranks: Order
-    is_wide: bool
+    order: Order
+    width: int
 
 
 _KEPT_PLANS = 64
@@ -31,18 +47,21 @@ _known: dict[tuple[str, bool, int], _Shape] = {}
 
 def ranks(plan: Plan) -> Order:
     """The order when nothing is known of the steps' times: the longest way is the one with the most steps."""
-    return _shape(plan).ranks
+    return _shape(plan).order
 
 
 def expected(plan: Plan, seconds: Mapping[int, float]) -> Order:
     """The order when it is known, by ordinal, what steps took before; of others it is what the known ones take."""
     usual = sum(seconds.values()) / len(seconds) if seconds else 1.0
-    return _ranks(plan, [seconds.get(step.ordinal, usual) for step in plan.steps])
+    brief: set[int] = set()
+    if _shape(plan).width > 1:
+        brief = {ordinal for ordinal, taken in seconds.items() if taken <= BRIEF_SECONDS}
+    return Order(_ranks(plan, [seconds.get(step.ordinal, usual) for step in plan.steps]), frozenset(brief))
 
 
 def is_wide(plan: Plan) -> bool:
     """Whether more than `WIDE` steps may become ready at once."""
-    return _shape(plan).is_wide
+    return _shape(plan).width > WIDE
 
 
 def _shape(plan: Plan) -> _Shape:
@@ -51,11 +70,11 @@ def _shape(plan: Plan) -> _Shape:
     if found is None:
         if len(_known) >= _KEPT_PLANS:
             _known.clear()
-        found = _known[key] = _Shape(_ranks(plan, [1] * len(plan.steps)), _width(plan) > WIDE)
+        found = _known[key] = _Shape(Order(_ranks(plan, [1] * len(plan.steps))), _width(plan))
     return found
 
 
-def _ranks(plan: Plan, lengths: Sequence[float]) -> Order:
+def _ranks(plan: Plan, lengths: Sequence[float]) -> tuple[Rank, ...]:
     ways = list(lengths)
     for step in reversed(plan.steps):  # ordinals are in topological order
         ways[step.ordinal] += max((ways[after] for after in step.successors), default=0)

@@ -16,6 +16,9 @@ from workflows.db.clock import Clock
 from workflows.db.units import Unit
 from workflows.engine.order import Order
 
+BRIEF_TOGETHER = 4
+"""Of the brief steps that become ready together, one in so many gets a message."""
+
 MOST_STEPS = 16
 MOST_SECONDS = 1.0
 """After so long, or so many steps, others' messages that wait for this slot get their turn."""
@@ -34,6 +37,7 @@ class Relay:
         is_adopted: `chain` is that of a step which came with no message.
         left: Steps that may follow.
         next: The step, or range of a map's calls, that was kept back; None when there is none.
+        spare: Brief steps that were kept back beside it, the best last: this message runs them, or they are sent.
         found: Ready steps that nobody had claimed when they were looked for, the best last.
         seconds: What the last step took.
     """
@@ -46,6 +50,7 @@ class Relay:
     is_adopted: bool = False
     left: int = MOST_STEPS
     next: Unit | None = None
+    spare: list[int] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -80,6 +85,19 @@ class Relay:
             return
         ready.remove(best)
         self.adopt(plan, run_pk, best)
+        self._spare(plan, order, ready)
+
+    def _spare(self, plan: Plan, order: Order, ready: list[int]) -> None:
+        """Take most of the brief steps out of what is to be sent, as many as this message may still run."""
+        brief = [ordinal for ordinal in ready if ordinal in order.brief and self.fits(plan, ordinal)]
+        room = self.left - 1 - len(self.spare)  # one is for the step that comes next
+        count = min(room, len(brief) - len(brief) // BRIEF_TOGETHER)
+        if count <= 0:
+            return
+        chosen = sorted(brief, key=lambda ordinal: (order[ordinal], -ordinal))[-count:]
+        for ordinal in chosen:
+            ready.remove(ordinal)
+        self.spare = sorted([*self.spare, *chosen], key=lambda ordinal: (order[ordinal], -ordinal))
 
     def adopt(self, plan: Plan, run_pk: int, ordinal: int) -> None:
         """Let a step come next that no message brings, and after it the chain that it begins."""

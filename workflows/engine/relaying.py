@@ -41,23 +41,25 @@ def following(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -
     is_slow = relay.seconds >= SLOW_SECONDS
     if is_slow:
         relay.found.clear()  # what was ready before that step
+        _send_spare(runtime, plan, context, relay)
         _prefer(runtime, plan, context, relay)
-    if relay.is_free(runtime.clock) and (is_wide(plan) or is_slow):
-        if not relay.found:
-            order = runtime.learned_order(context.version_id) if is_slow else runtime.order(context.version_id)
+    order = runtime.learned_order(context.version_id) if is_slow else runtime.order(context.version_id)
+    if relay.is_free(runtime.clock) and (relay.spare or is_wide(plan) or is_slow or order.brief):
+        if not relay.spare and not relay.found:
             relay.found = _ready(runtime, plan, order, context.run_pk, relay)
-        if relay.found:
-            relay.adopt(plan, context.run_pk, relay.found.pop())
+        if others := relay.spare or relay.found:
+            relay.adopt(plan, context.run_pk, others.pop())
     return relay.take(plan, context.run_pk, runtime.clock)
 
 
 def pass_on(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> None:
-    """Where not every ready step has a message, a message that has done enough sends one for another of them."""
+    """Send what was kept back in vain; where ready steps have no message, one that has done enough sends another."""
+    _send_spare(runtime, plan, context, relay)
     if is_wide(plan) and relay.is_open and relay.is_over(runtime.clock):
         order = runtime.order(context.version_id)
         found = relay.found or _ready(runtime, plan, order, context.run_pk, relay)
         if found:
-            dispatch.publish_one(runtime, plan, context.run_pk, found[-1])
+            dispatch.publish_steps(runtime, plan, context.run_pk, found[-1:])
 
 
 def leave_to_celery(runtime: Runtime, request: Context, run_pk: int, relay: Relay) -> None:
@@ -76,6 +78,13 @@ def leave_to_celery(runtime: Runtime, request: Context, run_pk: int, relay: Rela
         ]
 
 
+def _send_spare(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> None:
+    """Let others run what was kept back for being brief."""
+    if relay.spare:
+        spare, relay.spare = relay.spare, []
+        dispatch.publish_steps(runtime, plan, context.run_pk, spare)
+
+
 def _prefer(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> None:
     """Exchange the step that was kept back for one that was ready before and should go first."""
     kept = relay.next
@@ -84,7 +93,7 @@ def _prefer(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> 
     order = runtime.learned_order(context.version_id)
     relay.found = _ready(runtime, plan, order, context.run_pk, relay)
     if relay.found and order[relay.found[-1]] > order[kept.ordinal]:
-        dispatch.publish_one(runtime, plan, context.run_pk, kept.ordinal)
+        dispatch.publish_steps(runtime, plan, context.run_pk, [kept.ordinal])
         relay.adopt(plan, context.run_pk, relay.found.pop())
 
 

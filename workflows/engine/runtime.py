@@ -24,7 +24,7 @@ from workflows.catalogue import Catalogue
 from workflows.compile.plan import Plan
 from workflows.db import history, runs
 from workflows.db.clock import Clock
-from workflows.db.database import Database
+from workflows.db.database import Database, Transaction
 from workflows.db.runs import RunContext
 from workflows.db.units import Worker
 from workflows.engine.canvas import publish_steps
@@ -40,8 +40,11 @@ V = TypeVar("V")
 Publish = Callable[[Celery, Sequence[Signature]], None]
 """Sends canvases to the broker of an application; raises `BrokerUnavailableError` when not all were taken."""
 
+Learn = Callable[[Transaction, int], dict[int, float]]
+"""What each step of a version took in earlier runs, in seconds, by ordinal."""
+
 LEARNED_SECONDS = 60.0
-UNKNOWN_SECONDS = 5.0
+UNKNOWN_SECONDS = 1.0
 """How long a process goes by what it has read of earlier runs, and by the number of steps while there are none."""
 
 MOST_LEARNED = 1000
@@ -88,8 +91,8 @@ def make_node_id() -> str:
 class Runtime:
     """Everything the engine's functions need, passed to them as their first argument.
 
-    Time, chance, messages and processes come from here (`clock`, `random`, `publish`, `machine`), so that a simulation
-    can put its own in their places.
+    Time, chance, messages, experience and processes come from here (`clock`, `random`, `publish`, `learn`, `machine`),
+    so that a simulation can put its own in their places.
 
     Attributes:
         random: Of jitter and of run ids. The system's own, because forked children would share the state of any other.
@@ -103,6 +106,7 @@ class Runtime:
     node: str = field(default_factory=make_node_id)
     random: Random = field(default_factory=SystemRandom)
     publish: Publish = publish_steps
+    learn: Learn = history.mean_seconds
     machine: Machine = field(default_factory=Machine)
     is_leaving: bool = False
     _plans: Lru[int, Plan] = field(default_factory=lambda: Lru(64), repr=False)
@@ -160,7 +164,7 @@ class Runtime:
             return known[1]
         plan, seconds = self.plan(version_id), dict[int, float]()
         if len(plan.steps) <= MOST_LEARNED:
-            seconds = self.database.retrying(lambda tx: history.mean_seconds(tx, version_id), autocommit=True)
+            seconds = self.database.retrying(lambda tx: self.learn(tx, version_id), autocommit=True)
         until = now + (LEARNED_SECONDS if seconds else UNKNOWN_SECONDS)
         return self._orders.put(version_id, (until, expected(plan, seconds) if seconds else ranks(plan)))[1]
 

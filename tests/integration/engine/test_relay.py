@@ -11,7 +11,7 @@ from workflows.compile import compile_workflow
 from workflows.db.clock import Clock
 from workflows.db.units import Unit
 from workflows.engine import control
-from workflows.engine.order import ranks
+from workflows.engine.order import Order, expected, ranks
 from workflows.engine.relay import MOST_SECONDS, MOST_STEPS, Relay
 from workflows.model.parser import parse_workflow
 
@@ -60,10 +60,10 @@ def clock() -> StillClock:
 PROCESSING = frozenset({"processing"})
 
 
-def kept(relay: Relay, clock: Clock, *ready: str) -> tuple[str | None, list[str]]:
+def kept(relay: Relay, clock: Clock, *ready: str, order: Order | None = None) -> tuple[str | None, list[str]]:
     """What is kept back of what is ready, and what is left to be sent."""
     left = ordinals(*ready)
-    relay.keep_back(PLAN, ranks(PLAN), 1, left, [], clock)
+    relay.keep_back(PLAN, order or ranks(PLAN), 1, left, [], clock)
     taken = relay.take(PLAN, 1, clock)
     assert taken is None or taken == Unit(1, taken.ordinal)
     return (None if taken is None else PLAN.steps[taken.ordinal].id, [PLAN.steps[ordinal].id for ordinal in left])
@@ -100,6 +100,32 @@ def test_nothing_is_kept_back_while_a_canvas_waits(clock: StillClock) -> None:
     relay = Relay.of(PROCESSING, clock, ordinals("c2"))
     assert kept(relay, clock, "b2") == ("c2", ["b2"])
     assert kept(relay, clock, "b2") == ("b2", [])
+
+
+BRIEF = expected(PLAN, {step.ordinal: 0.001 for step in PLAN.steps})
+
+
+def test_brief_steps_are_kept_back_together(clock: StillClock) -> None:
+    relay = Relay.of(PROCESSING, clock)
+    assert kept(relay, clock, "b2", "b3", "b4", "c1", "c2", order=BRIEF) == ("b2", ["b3", "b4"])
+    assert relay.spare == ordinals("c2", "c1")  # the best last, on which the longer way follows
+    unknown = Relay.of(PROCESSING, clock)
+    assert kept(unknown, clock, "b2", "c1", "c2") == ("b2", ["c1", "c2"])
+    slow = expected(PLAN, {step.ordinal: 0.1 for step in PLAN.steps})
+    assert kept(Relay.of(PROCESSING, clock), clock, "b2", "c1", "c2", order=slow) == ("b2", ["c1", "c2"])
+
+
+def test_of_many_brief_steps_some_are_sent(clock: StillClock) -> None:
+    wide = compile_workflow(parse_workflow("id: w\nsteps:\n" + "".join(f"  s{n:02}: {{uses: x}}\n" for n in range(41))))
+    order = expected(wide, {step.ordinal: 0.001 for step in wide.steps})
+    relay, ready = Relay.of(PROCESSING, clock), list(range(9))
+    relay.keep_back(wide, order, 1, ready, [], clock)
+    assert (relay.next, relay.spare, ready) == (Unit(1, 0), [6, 5, 4, 3, 2, 1], [7, 8])
+    # Never more than one message may run: here it has one step to come, and so many that wait.
+    full, ready = Relay.of(PROCESSING, clock), list(range(41))
+    full.keep_back(wide, order, 1, ready, [], clock)
+    assert len(full.spare) == MOST_STEPS - 1
+    assert len(ready) == 40 - len(full.spare)
 
 
 GRAPH: dict[str, list[str]] = {
