@@ -73,6 +73,16 @@ _POSTGRES_SETTINGS = {
 }
 """Of the connections that `Statement`s run on. Their transactions are short."""
 
+_POSTGRES_NOTICE = {
+    # The server, too, notices within half a minute that a client's host has vanished. Idle time alone does not tell it:
+    # amid a pipeline, as `executemany` makes one, it waits for the rest of it, with all row locks, for two hours.
+    "tcp_keepalives_idle": "10s",
+    "tcp_keepalives_interval": "5s",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30s",
+}
+"""Of every connection."""
+
 _POSTGRES_OPTIONS: dict[str, Any] = {
     "connect_timeout": 10,
     # A host that vanished without a word is noticed within half a minute.
@@ -224,9 +234,11 @@ class Database:
     def _make_engine(self, *, read_only: bool) -> Engine:
         try:
             if self.dialect == "postgresql":
-                return create_engine(
+                engine = create_engine(
                     self._parsed, pool_pre_ping=True, pool_size=2, max_overflow=20, connect_args=_POSTGRES_OPTIONS
                 )
+                event.listen(engine, "connect", lambda connection, _: _set(connection, _POSTGRES_NOTICE))
+                return engine
             engine = create_engine(
                 self._parsed,
                 connect_args={"timeout": _BUSY_TIMEOUT_SECONDS},
@@ -360,10 +372,7 @@ class Database:
     def _open_socket(self) -> psycopg.Connection[Any]:
         url = self._parsed.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = psycopg.connect(url, autocommit=True, prepare_threshold=0, **_POSTGRES_OPTIONS)
-        connection.execute(
-            "; ".join(f"SET {name} = '{value}'" for name, value in _POSTGRES_SETTINGS.items()),
-            prepare=False,  # or several statements in one message are refused
-        )
+        _set(connection, {**_POSTGRES_SETTINGS, **_POSTGRES_NOTICE})
         return connection
 
     def _roll_back(self, connection: Any) -> None:
@@ -440,3 +449,14 @@ def is_passing(error: BaseException) -> bool:
         text = str(error)
         return "locked" in text or "busy" in text or "disk" in text or "full" in text
     return False
+
+
+def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+    """Settings for the connection's life, in one round trip."""
+    was_autocommit = connection.autocommit
+    connection.autocommit = True  # or the first roll-back would undo them
+    connection.execute(
+        "; ".join(f"SET {name} = '{value}'" for name, value in settings.items()),
+        prepare=False,  # or several statements in one message are refused
+    )
+    connection.autocommit = was_autocommit

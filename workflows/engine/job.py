@@ -33,7 +33,6 @@ class Job:
     def keep_back(self, settlement: Settlement) -> None:
         """Take out of what is to be published what this process goes on with."""
         if self.relay is not None:
-            version_id, run_pk = self.context.version_id, self.claim.unit.run_pk
-            several = len(settlement.ready) > 1
-            order = self.runtime.learned_order(version_id) if several else self.runtime.order(version_id)
+            order = self.runtime.order_among(self.context.version_id, len(settlement.ready))
+            run_pk = self.claim.unit.run_pk
             self.relay.keep_back(self.plan, order, run_pk, settlement.ready, settlement.ranges, self.runtime.clock)

@@ -226,7 +226,7 @@ def start_run(runtime: Runtime, run_pk: int, relay: Relay | None = None) -> bool
         _log.warning("run %s: %s", context.run_id, caution)
     ready = list(plan.heads(Block.STEPS))
     if relay is not None:
-        relay.keep_back(plan, runtime.learned_order(context.version_id), run_pk, ready, [], runtime.clock)
+        relay.keep_back(plan, runtime.order_among(context.version_id, len(ready)), run_pk, ready, [], runtime.clock)
     dispatch.publish(runtime, plan, run_pk, Settlement(ready=ready))
     return True
 

@@ -31,6 +31,7 @@ from workflows.engine.canvas import publish_steps
 from workflows.engine.machine import Machine
 from workflows.engine.order import Order, expected, ranks
 from workflows.engine.secrets import SecretStore
+from workflows.model.errors import DatabaseUnavailableError
 from workflows.settings import Config
 from workflows.steps.registry import StepRegistry, schemas
 
@@ -46,6 +47,9 @@ Learn = Callable[[Transaction, int], dict[int, float]]
 LEARNED_SECONDS = 60.0
 UNKNOWN_SECONDS = 1.0
 """How long a process goes by what it has read of earlier runs, and by the number of steps while there are none."""
+
+LEARN_PATIENCE_SECONDS = 5.0
+"""What has become ready is to be sent, whether or not anything can be learned of it."""
 
 MOST_LEARNED = 1000
 """Steps of a plan of which earlier runs are looked at."""
@@ -164,9 +168,18 @@ class Runtime:
             return known[1]
         plan, seconds = self.plan(version_id), dict[int, float]()
         if len(plan.steps) <= MOST_LEARNED:
-            seconds = self.database.retrying(lambda tx: self.learn(tx, version_id), autocommit=True)
+            try:
+                seconds = self.database.retrying(
+                    lambda tx: self.learn(tx, version_id), autocommit=True, patience_seconds=LEARN_PATIENCE_SECONDS
+                )
+            except DatabaseUnavailableError:
+                return self.order(version_id)
         until = now + (LEARNED_SECONDS if seconds else UNKNOWN_SECONDS)
         return self._orders.put(version_id, (until, expected(plan, seconds) if seconds else ranks(plan)))[1]
+
+    def order_among(self, version_id: int, count: int) -> Order:
+        """In which order so many ready steps go; of a single one there is nothing to learn."""
+        return self.learned_order(version_id) if count > 1 else self.order(version_id)
 
     def context(self, run_pk: int, *, patience_seconds: float = 60.0) -> RunContext | None:
         """Identity and params of a run; its flags may be stale. None when the run was deleted."""

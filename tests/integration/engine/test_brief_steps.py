@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.integration.engine.test_relay import messages
 from tests.support.cluster import Cluster
 from workflows.compile import compile_workflow
-from workflows.db.database import Statement
-from workflows.engine.order import BRIEF_SECONDS, expected
+from workflows.db.database import Statement, Transaction
+from workflows.engine.order import BRIEF_SECONDS, expected, ranks
+from workflows.model.errors import DatabaseUnavailableError
 from workflows.model.parser import parse_workflow
 
 WIDTH, LAYERS = 4, 10
@@ -88,6 +91,16 @@ def test_a_process_that_dies_takes_none_of_them_with_it(engine: Cluster) -> None
     engine.start_worker(slots=1, CELERIAC_REDISPATCH_SECONDS="1")
     assert engine.run(text, timeout=60, times=1).run.status == "SUCCESS"
     assert starts(engine) == {node: 2 if node == "l0n0" else 1 for node in LATTICE}
+
+
+def test_what_cannot_be_learned_holds_nothing_up(engine: Cluster) -> None:
+    def away(_tx: Transaction, _version_id: int) -> dict[int, float]:
+        raise DatabaseUnavailableError("gone", "start it")
+
+    engine.submit(definition())
+    ((version_id,),) = engine.rows("SELECT version_id FROM job_runs")
+    runtime = replace(engine.runtime, learn=away)
+    assert runtime.learned_order(version_id) == ranks(runtime.plan(version_id))
 
 
 def test_steps_that_become_ready_one_by_one_are_never_brief() -> None:
