@@ -34,6 +34,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
+from workflows.db import sessions
 from workflows.db.clock import Clock
 from workflows.model.errors import DatabaseUnavailableError
 
@@ -61,36 +62,6 @@ _SQLITE_PRAGMAS = (
     "cache_size=-16000",
     "temp_store=MEMORY",
 )
-_POSTGRES_SETTINGS = {
-    # Whoever holds a row's lock that long is frozen; whoever waits for it tries again as a whole.
-    "lock_timeout": "4s",
-    "idle_in_transaction_session_timeout": "10s",
-    # A prepared statement keeps its plan. One that was made while a table was small is a scan of the table, and stays
-    # that until the server gathers statistics again: a map of 100,000 calls ends sooner. Every statement here has its
-    # index; the cost that stands for "never scan" must not look like a statement that is worth compiling.
-    "enable_seqscan": "off",
-    "jit": "off",
-}
-"""Of the connections that `Statement`s run on. Their transactions are short."""
-
-_POSTGRES_NOTICE = {
-    # The server, too, notices within half a minute that a client's host has vanished. Idle time alone does not tell it:
-    # amid a pipeline, as `executemany` makes one, it waits for the rest of it, with all row locks, for two hours.
-    "tcp_keepalives_idle": "10s",
-    "tcp_keepalives_interval": "5s",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "30s",
-}
-"""Of every connection."""
-
-_POSTGRES_OPTIONS: dict[str, Any] = {
-    "connect_timeout": 10,
-    # A host that vanished without a word is noticed within half a minute.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
 
 
 class Statement:
@@ -235,9 +206,9 @@ class Database:
         try:
             if self.dialect == "postgresql":
                 engine = create_engine(
-                    self._parsed, pool_pre_ping=True, pool_size=2, max_overflow=20, connect_args=_POSTGRES_OPTIONS
+                    self._parsed, pool_pre_ping=True, pool_size=2, max_overflow=20, connect_args=sessions.OPTIONS
                 )
-                event.listen(engine, "connect", lambda connection, _: _set(connection, _POSTGRES_NOTICE))
+                event.listen(engine, "connect", lambda connection, _: sessions.configure(connection, sessions.NOTICE))
                 return engine
             engine = create_engine(
                 self._parsed,
@@ -342,7 +313,9 @@ class Database:
         return local.connection
 
     def _open(self) -> Any:
-        return self._open_file() if self.dialect == "sqlite" else self._open_socket()
+        if self.dialect == "sqlite":
+            return self._open_file()
+        return sessions.open_session(self._parsed.set(drivername="postgresql").render_as_string(hide_password=False))
 
     def _open_file(self) -> _SqliteConnection:
         assert self.path is not None
@@ -368,12 +341,6 @@ class Database:
         connection.create_function("db_now", 0, self.clock.time)
         for pragma in _SQLITE_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
-
-    def _open_socket(self) -> psycopg.Connection[Any]:
-        url = self._parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-        connection = psycopg.connect(url, autocommit=True, prepare_threshold=0, **_POSTGRES_OPTIONS)
-        _set(connection, {**_POSTGRES_SETTINGS, **_POSTGRES_NOTICE})
-        return connection
 
     def _roll_back(self, connection: Any) -> None:
         try:
@@ -449,14 +416,3 @@ def is_passing(error: BaseException) -> bool:
         text = str(error)
         return "locked" in text or "busy" in text or "disk" in text or "full" in text
     return False
-
-
-def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    """Settings for the connection's life, in one round trip."""
-    was_autocommit = connection.autocommit
-    connection.autocommit = True  # or the first roll-back would undo them
-    connection.execute(
-        "; ".join(f"SET {name} = '{value}'" for name, value in settings.items()),
-        prepare=False,  # or several statements in one message are refused
-    )
-    connection.autocommit = was_autocommit

@@ -98,7 +98,7 @@ def _to_send(runtime: Runtime, plan: Plan, run_pk: int, ready: Sequence[int]) ->
         is_plain = plan.fragment_of(ordinal).body is None and step.pool is None and step.rate_limit is None
         (by_queue[step.queue] if is_plain else sent).append(ordinal)
     for ordinals in by_queue.values():
-        sent += sorted(ordinals, key=lambda ordinal: (order[ordinal], -ordinal), reverse=True)[:most]
+        sent += sorted(ordinals, key=order.key, reverse=True)[:most]
     return sent
 
 

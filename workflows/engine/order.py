@@ -33,6 +33,10 @@ class Order:
     def __getitem__(self, ordinal: int) -> Rank:
         return self.ranks[ordinal]
 
+    def key(self, ordinal: int) -> tuple[Rank, int]:
+        """To sort steps by, the first to go last; of equals that is the earlier one of the plan."""
+        return self.ranks[ordinal], -ordinal
+
 
 @dataclass(frozen=True, slots=True)
 class _Shape:

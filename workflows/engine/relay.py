@@ -80,7 +80,7 @@ class Relay:
         fitting = [ordinal for ordinal in ready if self.fits(plan, ordinal)]
         if not fitting:
             return
-        best = max(fitting, key=lambda ordinal: (order[ordinal], -ordinal))
+        best = max(fitting, key=order.key)
         if any(plan.steps[ordinal].priority > plan.steps[best].priority for ordinal in ready):
             return
         ready.remove(best)
@@ -94,10 +94,10 @@ class Relay:
         count = min(room, len(brief) - len(brief) // BRIEF_TOGETHER)
         if count <= 0:
             return
-        chosen = sorted(brief, key=lambda ordinal: (order[ordinal], -ordinal))[-count:]
+        chosen = sorted(brief, key=order.key)[-count:]
         for ordinal in chosen:
             ready.remove(ordinal)
-        self.spare = sorted([*self.spare, *chosen], key=lambda ordinal: (order[ordinal], -ordinal))
+        self.spare = sorted([*self.spare, *chosen], key=order.key)
 
     def adopt(self, plan: Plan, run_pk: int, ordinal: int) -> None:
         """Let a step come next that no message brings, and after it the chain that it begins."""

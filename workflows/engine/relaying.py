@@ -43,12 +43,11 @@ def following(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -
         relay.found.clear()  # what was ready before that step
         _send_spare(runtime, plan, context, relay)
         _prefer(runtime, plan, context, relay)
-    order = runtime.learned_order(context.version_id) if is_slow else runtime.order(context.version_id)
-    if relay.is_free(runtime.clock) and (relay.spare or is_wide(plan) or is_slow or order.brief):
-        if not relay.spare and not relay.found:
-            relay.found = _ready(runtime, plan, order, context.run_pk, relay)
-        if others := relay.spare or relay.found:
-            relay.adopt(plan, context.run_pk, others.pop())
+    if relay.is_free(runtime.clock):
+        if relay.spare:
+            relay.adopt(plan, context.run_pk, relay.spare.pop())
+        else:
+            _look(runtime, plan, context, relay, is_slow=is_slow)
     return relay.take(plan, context.run_pk, runtime.clock)
 
 
@@ -76,6 +75,15 @@ def leave_to_celery(runtime: Runtime, request: Context, run_pk: int, relay: Rela
         request.chain = [
             step_signature(runtime.app, run_pk, ordinal, queue=steps[ordinal].queue) for ordinal in relay.chain
         ]
+
+
+def _look(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay, *, is_slow: bool) -> None:
+    """Adopt a step that is ready, where some have no message or the look costs little."""
+    order = runtime.learned_order(context.version_id) if is_slow else runtime.order(context.version_id)
+    if is_slow or is_wide(plan) or order.brief:
+        relay.found = relay.found or _ready(runtime, plan, order, context.run_pk, relay)
+        if relay.found:
+            relay.adopt(plan, context.run_pk, relay.found.pop())
 
 
 def _send_spare(runtime: Runtime, plan: Plan, context: RunContext, relay: Relay) -> None:

@@ -14,8 +14,7 @@ from sqlalchemy import text
 
 from tests.support.hands import Given, Hands, outage
 from tests.support.waiting import wait_until
-from workflows.db import database as database_module
-from workflows.db import upkeep
+from workflows.db import sessions, upkeep
 from workflows.db.database import Database, Transaction, is_passing
 from workflows.db.units import Unit
 from workflows.engine.outcomes import Outcome
@@ -202,7 +201,7 @@ def test_a_run_whose_acceptance_was_answered_to_nobody_is_accepted_once(
 def test_a_process_that_is_frozen_within_a_transaction_gives_up_its_locks(
     hands_on_postgres: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(database_module._POSTGRES_SETTINGS, "idle_in_transaction_session_timeout", "200ms")
+    monkeypatch.setitem(sessions.SETTINGS, "idle_in_transaction_session_timeout", "200ms")
     frozen = Database(hands_on_postgres.database.url)
     lead = partial(upkeep.lead, name="a row", lease_seconds=60.0)
 

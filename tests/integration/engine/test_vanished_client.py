@@ -18,19 +18,21 @@ from tests.support.waiting import wait_until
 # `executemany` sends its rows in a pipeline and asks for an answer at its end. Without that the server believes that it
 # is in the middle of something, and counts no idle time.
 VICTIM = """
-import sys, time
-from workflows.db import database as module
-module._POSTGRES_NOTICE.update(tcp_keepalives_idle="1s", tcp_keepalives_interval="1s", tcp_user_timeout="2s")
-database = module.Database(sys.argv[1])
+import sys
+from workflows.db import sessions
+from workflows.db.database import Database
+
+sessions.NOTICE.update(tcp_keepalives_idle="1s", tcp_keepalives_interval="1s", tcp_user_timeout="2s")
+database = Database(sys.argv[1])
 
 def hold(connection):
     with connection.pipeline():
         connection.execute("BEGIN")
         connection.execute("UPDATE held SET holder = 'lost'")
-        time.sleep(600)
+        sys.stdin.read()  # until the test has ended
 
 if sys.argv[2] == "engine":
-    hold(database._open())
+    hold(sessions.open_session(sys.argv[1].replace("+psycopg", "")))
 else:
     with database.connect() as connection:
         hold(connection.connection.driver_connection)
@@ -49,7 +51,8 @@ def test_a_client_that_vanishes_within_a_pipeline_gives_up_its_locks(tmp_path: P
             admin.execute("CREATE TABLE held AS SELECT 'nobody' AS holder")
         (machine,) = net.machines
         engine_url = url.replace("postgresql://", "postgresql+psycopg://")
-        victim = subprocess.Popen([*machine.prefix, sys.executable, "-c", VICTIM, engine_url, whose], cwd=PROJECT)
+        command = [*machine.prefix, sys.executable, "-c", VICTIM, engine_url, whose]
+        victim = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE)
         try:
             wait_until(lambda: not _is_free(url), 30, "the lock of the victim")
             machine.cut_off()
@@ -59,7 +62,7 @@ def test_a_client_that_vanishes_within_a_pipeline_gives_up_its_locks(tmp_path: P
             wait_until(partial(_is_free, url), 30, "the row that a vanished client had locked")
         finally:
             victim.kill()
-            victim.wait(10)
+            victim.communicate(timeout=10)
 
 
 def _is_free(url: str) -> bool:
